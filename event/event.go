@@ -1,0 +1,92 @@
+// Package event holds the words for what happens: an event that came in, a message that goes out, and the
+// topics both are addressed by. Pure values: no goroutine, no I/O, no clock.
+//
+// Attribute names are those of CloudEvents 1.0 (id, source, type, time, subject, datacontenttype, dataschema);
+// topics follow MQTT 3.1.1 section 4.7.
+package event
+
+import (
+	"strconv"
+	"time"
+)
+
+// Types of events by where they came from, the CloudEvents attribute "type".
+const (
+	TypeMQTT   = "mayfly.mqtt.message"
+	TypeHTTP   = "mayfly.http.request"
+	TypeCron   = "mayfly.cron.tick"
+	TypeInvoke = "mayfly.invoke" // asked for by an operator: `mayfly invoke`, `mayfly test`
+)
+
+// Event is one thing that happened. It is immutable once a source has handed it on; Data must not be written to.
+type Event struct {
+	ID          string    // unique per source; minted by the source when the sender gave none
+	Source      string    // where it came from, a URI reference such as "mqtt://site/plant/7/temp"
+	Type        string    // one of the Type constants, or what a CloudEvents sender said
+	Time        time.Time // when it was received (or what a CloudEvents sender said)
+	Subject     string
+	ContentType string // datacontenttype
+	DataSchema  string
+
+	Broker   string // name of the configured broker it came in on; "" when it did not come by MQTT
+	Topic    string // MQTT topic, or the one an HTTP request or a schedule stands for; may be empty
+	QoS      byte   // 0 or 1
+	Retained bool   // sent by the broker because of a subscription, not because it was just published
+	Dup      bool   // the broker says it may have sent this before
+
+	TraceParent string // W3C trace context, empty when unknown
+	User        []Attr // further attributes, visible to functions as user.<name>
+
+	Data []byte
+}
+
+// Attr is one further attribute of an event.
+type Attr struct{ Name, Value string }
+
+// Attr returns the attribute of that name as text. The names are the CloudEvents ones plus topic, qos, retained, dup,
+// traceparent and user.<name>. It reports false for a name that is unknown or has no value.
+func (e *Event) Attr(name string) (string, bool) {
+	switch name {
+	case "id":
+		return e.ID, e.ID != ""
+	case "source":
+		return e.Source, e.Source != ""
+	case "type":
+		return e.Type, e.Type != ""
+	case "time":
+		return e.Time.UTC().Format(time.RFC3339Nano), !e.Time.IsZero()
+	case "subject":
+		return e.Subject, e.Subject != ""
+	case "datacontenttype":
+		return e.ContentType, e.ContentType != ""
+	case "dataschema":
+		return e.DataSchema, e.DataSchema != ""
+	case "topic":
+		return e.Topic, e.Topic != ""
+	case "qos":
+		return strconv.Itoa(int(e.QoS)), true
+	case "retained":
+		return strconv.FormatBool(e.Retained), true
+	case "dup":
+		return strconv.FormatBool(e.Dup), true
+	case "traceparent":
+		return e.TraceParent, e.TraceParent != ""
+	}
+	if len(name) > 5 && name[:5] == "user." {
+		for _, a := range e.User {
+			if a.Name == name[5:] {
+				return a.Value, true
+			}
+		}
+	}
+	return "", false
+}
+
+// Message is one thing to be said: a publish a function asked for.
+type Message struct {
+	Broker string // name of the configured broker; "" means the one the event came in on, or the node's default
+	Topic  string
+	Data   []byte
+	QoS    byte // 0 or 1
+	Retain bool
+}
