@@ -34,10 +34,21 @@ type Event struct {
 	Retained bool   // sent by the broker because of a subscription, not because it was just published
 	Dup      bool   // the broker says it may have sent this before
 
+	Delivery Delivery // evidence for recognising a redelivery; zero when the source has none
+
 	TraceParent string // W3C trace context, empty when unknown
 	User        []Attr // further attributes, visible to functions as user.<name>
 
 	Data []byte
+}
+
+// Delivery is what an MQTT session knows about one delivery of a QoS 1 message. A broker that sends a message again keeps
+// its packet id and sets DUP ([MQTT-4.4.0-1], [MQTT-3.3.1-1]); once acknowledged, the id is free for another message. So
+// an event with Dup set is the one seen before only if Session, PacketID, topic and data are all the same.
+type Delivery struct {
+	Session  string // the session's client id, stable over reconnections, restarts and nodes
+	Epoch    uint64 // counts the session's connections in this process, from 1; ids are never reused unacknowledged within one
+	PacketID uint16 // 1 to 65535; 0 means no evidence (QoS 0)
 }
 
 // Attr is one further attribute of an event.
