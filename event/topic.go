@@ -185,3 +185,20 @@ func (p Pattern) Capture(name, topic string) (string, bool) {
 	}
 	return "", false
 }
+
+// MarshalText returns the pattern as it was written.
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+
+// UnmarshalText reads a pattern by ParsePattern. Empty text is the zero Pattern.
+func (p *Pattern) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*p = Pattern{}
+		return nil
+	}
+	parsed, err := ParsePattern(string(text))
+	if err != nil {
+		return err
+	}
+	*p = parsed
+	return nil
+}

@@ -1,0 +1,31 @@
+package event
+
+import "strings"
+
+// Covers says whether every topic that other matches is matched by filter too. Both must be valid filters. Permission
+// checks and access lists use it: a permission for "plant/+/alarm" covers a subscription to "plant/7/alarm", and one for
+// "plant/#" covers "plant/+/alarm". It is exact, and it does not allocate.
+func Covers(filter, other string) bool {
+	if other != "" && other[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
+		return false // [MQTT-4.7.2-1]
+	}
+	if other == "#" && filter == "+/#" {
+		return true // every topic has at least one level
+	}
+	for {
+		if filter == "#" {
+			return true
+		}
+		f, frest, fmore := strings.Cut(filter, "/")
+		o, orest, omore := strings.Cut(other, "/")
+		switch {
+		case o == "#", f != "+" && f != o: // "#" alone is covered by nothing narrower; "+" is not covered by a name
+			return false
+		case !omore:
+			return !fmore || frest == "#" // "a/#" matches "a" (section 4.7.1.2)
+		case !fmore:
+			return false
+		}
+		filter, other = frest, orest
+	}
+}
