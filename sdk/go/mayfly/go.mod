@@ -1,0 +1,3 @@
+module mayfly/sdk/go/mayfly
+
+go 1.24
