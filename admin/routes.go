@@ -1,0 +1,214 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"time"
+
+	"mayfly/event"
+)
+
+// routes is the whole protocol.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/settings", s.settings)
+
+	mux.HandleFunc("GET /v1/functions", s.functions)
+	mux.HandleFunc("POST /v1/functions", s.deploy)
+	mux.HandleFunc("GET /v1/functions/{name}", s.function)
+	mux.HandleFunc("DELETE /v1/functions/{name}", s.remove)
+	mux.HandleFunc("POST /v1/functions/{name}/pause", s.pause)
+	mux.HandleFunc("POST /v1/functions/{name}/invoke", s.invoke)
+	mux.HandleFunc("POST /v1/dry-run", s.dryRun)
+
+	mux.HandleFunc("POST /v1/dead-letters", s.deadLetters)
+	mux.HandleFunc("GET /v1/dead-letters/{id}", s.deadLetter)
+	mux.HandleFunc("POST /v1/dead-letters/replay", s.replay)
+	mux.HandleFunc("POST /v1/dead-letters/drop", s.drop)
+
+	mux.HandleFunc("POST /v1/publish", s.publish)
+	mux.HandleFunc("POST /v1/subscribe", s.subscribe)
+	mux.HandleFunc("POST /v1/logs", s.logs)
+	mux.HandleFunc("POST /v1/events", s.events)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, unsupported(r.Method+" "+r.URL.Path)) })
+	return mux
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Reporter == nil {
+		fail(w, unsupported("status"))
+		return
+	}
+	st, err := s.backend.Reporter.Status(r.Context())
+	answer(w, st, err)
+}
+
+func (s *Server) settings(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Reporter == nil {
+		fail(w, unsupported("settings"))
+		return
+	}
+	list, err := s.backend.Reporter.Settings(r.Context())
+	answer(w, emptyNotNull(list), err)
+}
+
+func (s *Server) functions(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Functions == nil {
+		fail(w, unsupported("functions"))
+		return
+	}
+	list, err := s.backend.Functions.List(r.Context())
+	answer(w, emptyNotNull(list), err)
+}
+
+func (s *Server) function(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Functions == nil {
+		fail(w, unsupported("functions"))
+		return
+	}
+	f, err := s.backend.Functions.Get(r.Context(), r.PathValue("name"))
+	answer(w, f, err)
+}
+
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Functions == nil {
+		fail(w, unsupported("functions"))
+		return
+	}
+	name := r.PathValue("name")
+	err := s.backend.Functions.Remove(r.Context(), name)
+	s.changed(r, "remove", name, err)
+	answer(w, Count{1}, err)
+}
+
+func (s *Server) pause(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Functions == nil {
+		fail(w, unsupported("functions"))
+		return
+	}
+	var req Pause
+	if err := s.read(w, r, &req); err != nil {
+		fail(w, err)
+		return
+	}
+	name := r.PathValue("name")
+	f, err := s.backend.Functions.SetPaused(r.Context(), name, req.Paused)
+	s.changed(r, "pause", name, err)
+	answer(w, f, err)
+}
+
+// deploy reads the module before it answers, then says how far it got until it is done.
+func (s *Server) deploy(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Functions == nil {
+		fail(w, unsupported("functions"))
+		return
+	}
+	leave, err := enter(r.Context(), s.modules, true)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer leave()
+	var req DeployRequest
+	module, err := s.readModule(w, r, &req)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	d, err := req.deployment(module)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	frames, q := newFramer[Deployed](w), newQueue(func(*Deployed) int { return 256 })
+	err = q.pump(r.Context(), func(ctx context.Context) error {
+		f, err := s.backend.Functions.Deploy(ctx, d, func(p Progress) { q.push(Deployed{Progress: &p}) })
+		if err == nil {
+			q.push(Deployed{Function: &f})
+		}
+		return err
+	}, frames.write)
+	s.changed(r, "deploy", d.Manifest.Name, err)
+	frames.close(err)
+}
+
+func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Invoker == nil {
+		fail(w, unsupported("invoke"))
+		return
+	}
+	var req InvokeRequest
+	if err := s.read(w, r, &req); err != nil {
+		fail(w, err)
+		return
+	}
+	ev, err := req.event(rand.Text(), time.Now())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	name := r.PathValue("name")
+	run, err := s.backend.Invoker.Invoke(r.Context(), name, ev)
+	s.changed(r, "invoke", name, err)
+	answer(w, runOf(run), err)
+}
+
+func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Invoker == nil {
+		fail(w, unsupported("dry run"))
+		return
+	}
+	leave, err := enter(r.Context(), s.modules, true)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer leave()
+	var req DryRunRequest
+	module, err := s.readModule(w, r, &req)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	d, events, err := req.trial(module, time.Now())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	runs, err := s.backend.Invoker.DryRun(r.Context(), d, events)
+	out := Rans{Runs: []Ran{}}
+	for _, run := range runs {
+		out.Runs = append(out.Runs, runOf(run))
+	}
+	answer(w, out, err)
+}
+
+func (d *DryRunRequest) trial(module []byte, now time.Time) (Deployment, []*event.Event, error) {
+	if len(d.Events) > maxTrials {
+		return Deployment{}, nil, tooLarge("list of events", maxTrials)
+	}
+	dep, err := d.deployment(module)
+	if err != nil {
+		return Deployment{}, nil, err
+	}
+	dep.DryRun = true
+	var events []*event.Event
+	for i := range d.Events {
+		ev, err := d.Events[i].event(rand.Text(), now)
+		if err != nil {
+			return Deployment{}, nil, err
+		}
+		events = append(events, ev)
+	}
+	return dep, events, nil
+}
+
+// emptyNotNull makes an empty list [] in JSON.
+func emptyNotNull[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
