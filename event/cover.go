@@ -29,3 +29,31 @@ func Covers(filter, other string) bool {
 		filter, other = frest, orest
 	}
 }
+
+// Overlaps says whether some topic is matched by both filters, which must be valid. It does not allocate.
+func Overlaps(a, b string) bool {
+	wild := func(s string) bool { return s != "" && (s[0] == '+' || s[0] == '#') }
+	dollar := func(s string) bool { return s != "" && s[0] == '$' }
+	if wild(a) && dollar(b) || wild(b) && dollar(a) {
+		return false // [MQTT-4.7.2-1]
+	}
+	for {
+		if a == "#" || b == "#" {
+			return true
+		}
+		x, arest, amore := strings.Cut(a, "/")
+		y, brest, bmore := strings.Cut(b, "/")
+		if x != "+" && y != "+" && x != y {
+			return false
+		}
+		switch {
+		case !amore && !bmore:
+			return true
+		case !amore:
+			return brest == "#"
+		case !bmore:
+			return arest == "#"
+		}
+		a, b = arest, brest
+	}
+}
