@@ -1,0 +1,79 @@
+package triggers
+
+import (
+	"cmp"
+	"slices"
+
+	"mayfly/event"
+)
+
+// Subscription is one MQTT trigger's claim on a topic filter.
+type Subscription struct {
+	Function string
+	Trigger  string // "mqtt[0]"
+	Broker   string
+	Filter   string
+	QoS      byte
+}
+
+// Group is a set of subscriptions that share one broker session. No two different filters in it overlap: a broker may
+// send a message once per overlapping subscription of one session ([MQTT-3.3.5-1]), and the copies could not be told from
+// equal readings. Number and members are stable: a subscription keeps its group for as long as it exists.
+type Group struct {
+	Broker  string
+	Number  int
+	Members []Subscription
+}
+
+// Plan sorts wanted into groups, as few as possible. before says in which group a subscription is already; one whose filter
+// changed must not be in it.
+func Plan(wanted []Subscription, before func(Subscription) (group int, ok bool)) []Group {
+	wanted = slices.Clone(wanted)
+	slices.SortFunc(wanted, func(a, b Subscription) int {
+		return cmp.Or(cmp.Compare(a.Function, b.Function), cmp.Compare(a.Trigger, b.Trigger))
+	})
+	var groups []Group
+	var later []Subscription
+	for _, s := range wanted {
+		if n, ok := before(s); ok {
+			groups = join(groups, s, n)
+		} else {
+			later = append(later, s)
+		}
+	}
+	for _, s := range later {
+		n := 0
+		for !fits(groups, s, n) {
+			n++
+		}
+		groups = join(groups, s, n)
+	}
+	slices.SortFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(a.Broker, b.Broker), cmp.Compare(a.Number, b.Number))
+	})
+	return groups
+}
+
+func join(groups []Group, s Subscription, number int) []Group {
+	for i := range groups {
+		if groups[i].Broker == s.Broker && groups[i].Number == number {
+			groups[i].Members = append(groups[i].Members, s)
+			return groups
+		}
+	}
+	return append(groups, Group{s.Broker, number, []Subscription{s}})
+}
+
+func fits(groups []Group, s Subscription, number int) bool {
+	for i := range groups {
+		if groups[i].Broker != s.Broker || groups[i].Number != number {
+			continue
+		}
+		for _, m := range groups[i].Members {
+			if m.Filter != s.Filter && event.Overlaps(m.Filter, s.Filter) {
+				return false
+			}
+		}
+	}
+	return true
+}
