@@ -117,6 +117,7 @@ type HTTPRequest struct {
 	Method, URL string
 	Header      []event.Attr
 	Body        []byte
+	MaxBody     int64 // a larger response body is an error of kind "too-large"
 }
 
 // HTTPResponse is what came back.
