@@ -171,6 +171,25 @@ export class State {
     const k = utf8(key);
     return kv_ver(at(k), k.byteLength);
   }
+
+  // The keys that start with prefix, ascending.
+  static keys(prefix: string): string[] {
+    const keys = new Array<string>(), p = utf8(prefix);
+    let last = NO_NAME, cap = 1024;
+    while (true) {
+      const buf = new ArrayBuffer(cap);
+      const n = kv_list(at(p), p.byteLength, at(last), last.byteLength, at(buf), cap);
+      if (n <= 0) return keys;
+      if (n > cap) { cap = n; continue; }
+      // Each key is its length in two bytes, low byte first, and its text.
+      for (let i = 0; i < n;) {
+        const len = load<u16>(at(buf) + i);
+        last = buf.slice(i + 2, i + 2 + len);
+        keys.push(String.UTF8.decode(last));
+        i += 2 + len;
+      }
+    }
+  }
 }
 
 // A setting of the manifest's [config]; null when there is none.
@@ -186,6 +205,41 @@ export function secret(key: string): ArrayBuffer | null {
 export function log(level: i32, message: string): void {
   const m = utf8(message);
   host_log(level, at(m), m.byteLength);
+}
+
+// An outbound request that was answered. It happened at once, and happens again when the event is tried again.
+export class Http {
+  private constructor(private h: i32) {}
+
+  // Sends a request described as JSON, {"method":"POST","url":"https://..."}; null when it was refused or failed.
+  static send(request: string, body: ArrayBuffer): Http | null {
+    const r = utf8(request);
+    const h = http_send(at(r), r.byteLength, at(body), body.byteLength);
+    return h < 0 ? null : new Http(h);
+  }
+
+  // The body of the answer.
+  body(): ArrayBuffer {
+    let buf = new ArrayBuffer(4096);
+    const n = http_read(this.h, at(buf), buf.byteLength);
+    if (n <= buf.byteLength) return buf.slice(0, n);
+    buf = new ArrayBuffer(n);
+    http_read(this.h, at(buf), n);
+    return buf;
+  }
+
+  // Status and headers of the answer as JSON: {"status":200,"header":{"content-type":"text/plain"}}.
+  meta(): string {
+    let buf = new ArrayBuffer(1024);
+    let n = http_meta(this.h, at(buf), buf.byteLength);
+    if (n > buf.byteLength) {
+      buf = new ArrayBuffer(n);
+      n = http_meta(this.h, at(buf), n);
+    }
+    return String.UTF8.decode(buf.slice(0, n));
+  }
+
+  close(): void { http_close(this.h); }
 }
 
 // The wall clock in milliseconds since 1970.

@@ -75,8 +75,13 @@ MAYFLY_IMPORT(kv_get) int32_t mayfly_kv_get(const void *key, size_t klen, void *
 MAYFLY_IMPORT(kv_put) int32_t mayfly_kv_put(const void *key, size_t klen, const void *val, size_t vlen, int64_t ttl_ms); /* ttl 0: for ever */
 MAYFLY_IMPORT(kv_del) int32_t mayfly_kv_del(const void *key, size_t klen);
 MAYFLY_IMPORT(kv_incr) int32_t mayfly_kv_incr(const void *key, size_t klen, int64_t delta, int64_t *out); /* *out: the new value */
+
+/* Versions: 0 is absent. kv_cas sets a key that still has version ver and returns its new one, or MAYFLY_ECONFLICT. */
 MAYFLY_IMPORT(kv_cas) int64_t mayfly_kv_cas(const void *key, size_t klen, int64_t ver, const void *val, size_t vlen);
 MAYFLY_IMPORT(kv_ver) int64_t mayfly_kv_ver(const void *key, size_t klen);
+
+/* Fills buf with keys that start with prefix and come after cursor, ascending, as many as fit; walk them with mayfly_next and
+ * give the last one as the next cursor. 0: there are no more. More than cap: what the first key needs, nothing was written. */
 MAYFLY_IMPORT(kv_list) int32_t mayfly_kv_list(const void *prefix, size_t plen, const void *cursor, size_t clen, void *buf, size_t cap);
 
 /* Settings of the manifest's [config], and secrets it was granted. */
@@ -125,6 +130,16 @@ MAYFLY_INLINE void mayfly_note(int32_t level, const char *msg) { mayfly_log(leve
 MAYFLY_INLINE int32_t mayfly_because(int32_t verdict, const char *msg) {
 	mayfly_fail(msg, mayfly_len(msg));
 	return verdict;
+}
+
+/* The key at *at in the n bytes kv_list wrote; moves *at behind it. Returns 0 at the end.
+ *     for (size_t at = 0, len; (key = mayfly_next(buf, n, &at, &len));) ... */
+static inline const char *mayfly_next(const char *buf, size_t n, size_t *at, size_t *len) {
+	if (*at + 2 > n) return 0;
+	*len = (uint8_t)buf[*at] | (size_t)(uint8_t)buf[*at + 1] << 8;
+	const char *key = buf + *at + 2;
+	*at += 2 + *len;
+	return *at > n ? 0 : key;
 }
 
 /* Text put together in a buffer the caller owns. What does not fit is left out and overflow is set: check it once. */

@@ -214,9 +214,30 @@ pub fn kv_cas(key: &[u8], ver: u64, value: &[u8]) -> Result<u64, Error> {
     check(unsafe { raw::kv_cas(key.as_ptr(), key.len(), ver as i64, value.as_ptr(), value.len()) })
 }
 
-/// The version of a key.
+/// The version of a key, 0 when it is absent.
 pub fn kv_ver(key: &[u8]) -> Result<u64, Error> {
     check(unsafe { raw::kv_ver(key.as_ptr(), key.len()) })
+}
+
+/// A page of the keys that start with `prefix` and come after the key `after`, ascending, as many as fit into `buf`. The last one
+/// is the next `after`; an empty page is the end.
+pub fn kv_list<'a>(prefix: &[u8], after: &[u8], buf: &'a mut [u8]) -> Result<Keys<'a>, Error> {
+    let n = unsafe { raw::kv_list(prefix.as_ptr(), prefix.len(), after.as_ptr(), after.len(), buf.as_mut_ptr(), buf.len()) };
+    filled(n, buf).map(Keys)
+}
+
+/// The keys of a page: each is its length in two bytes, low byte first, and its bytes.
+pub struct Keys<'a>(&'a [u8]);
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let len = u16::from_le_bytes([*self.0.get(0)?, *self.0.get(1)?]) as usize;
+        let (key, rest) = (self.0.get(2..2 + len)?, &self.0[2 + len..]);
+        self.0 = rest;
+        Some(key)
+    }
 }
 
 /// A setting of the manifest's `[config]`, in `buf`.

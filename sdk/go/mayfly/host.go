@@ -77,3 +77,6 @@ func hostNowMS() int64
 
 //go:wasmimport mayfly_v1 left_ms
 func hostLeftMS() int64
+
+//go:wasmimport mayfly_v1 random
+func hostRandom(buf unsafe.Pointer, n uint32)

@@ -179,10 +179,26 @@ func CAS(key string, ver int64, value []byte) (int64, error) {
 	return n, check(n)
 }
 
-// Version returns the version of a key.
+// Version returns the version of a key, 0 when it is absent.
 func Version(key string) (int64, error) {
 	n := hostKVVer(key)
 	return n, check(n)
+}
+
+// Keys returns the keys of the function's state that start with prefix, ascending.
+func Keys(prefix string) ([]string, error) {
+	var keys []string
+	for last := ""; ; last = keys[len(keys)-1] {
+		page, err := read(1024, func(buf unsafe.Pointer, n uint32) int32 { return hostKVList(prefix, last, buf, n) })
+		if err != nil || len(page) == 0 {
+			return keys, err
+		}
+		for len(page) >= 2 { // each key is its length in two bytes, low byte first, and its text
+			n := 2 + int(page[0]) + int(page[1])<<8
+			keys = append(keys, string(page[2:n]))
+			page = page[n:]
+		}
+	}
 }
 
 // Config returns a setting of the manifest's [config]; Absent when there is none.
@@ -212,6 +228,9 @@ func Log(level Level, text string) { hostLog(uint32(level), text) }
 
 // NowMS returns the wall clock in milliseconds since 1970.
 func NowMS() int64 { return hostNowMS() }
+
+// Random fills buf with random bytes.
+func Random(buf []byte) { hostRandom(unsafe.Pointer(unsafe.SliceData(buf)), uint32(len(buf))) }
 
 // Send sends an outbound HTTP request described as JSON, {"method":"POST","url":"https://..."}, and returns status and headers
 // of the answer as JSON, and its body. It happens at once, and happens again when the event is tried again.
