@@ -1,0 +1,174 @@
+package wasmtime
+
+/*
+#include "binding.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+)
+
+// Extern is an import or export of a module. Kind is 0 function, 1 table, 2 memory, 3 global, types are in the binary
+// encoding of Wasm; Params and Results are those of a function, Minimum the pages of a memory.
+type Extern struct {
+	Module, Name    string
+	Kind            byte
+	Params, Results []byte
+	Minimum         uint64
+}
+
+// Module is native code loaded into an engine, ready to be instantiated. Safe for concurrent use.
+type Module struct {
+	c       C.mf_module
+	module  *C.wasmtime_module_t
+	exports []Extern
+	Size    int // bytes of native code and data it was loaded from
+}
+
+// Load makes native code that Compile returned, in this or another process, ready to run. The code is trusted entirely:
+// whoever can forge it runs anything as this process. It says so when the code was made by another version, for other
+// settings or for another processor.
+func (e *Engine) Load(native []byte) (*Module, error) {
+	if len(native) == 0 {
+		return nil, errors.New("empty native code")
+	}
+	m := &Module{Size: len(native)}
+	err := takeError(C.wasmtime_module_deserialize(e.ptr, (*C.uint8_t)(unsafe.SliceData(native)), C.size_t(len(native)), &m.module))
+	if err != nil {
+		return nil, err
+	}
+	m.exports = m.readExports()
+	m.c.engine = e.ptr
+	return m, nil
+}
+
+// ErrLink is wrapped by the error about imports that cannot be met.
+var ErrLink = errors.New("cannot link")
+
+// Link resolves the module's imports and chooses what a call runs: entry is a function without parameters that returns
+// an i32, or nothing when returns is false; initialize (returns nothing) and init (returns i32) run before it in a new
+// instance. Empty or absent names are left out, except entry. It is called once, before the first instance.
+func (e *Engine) Link(m *Module, entry string, returns bool) error {
+	m.c.memory = m.find("memory", 2)
+	m.c.initialize = m.find("_initialize", 0)
+	m.c.init = m.find("mayfly_init", 0)
+	m.c.entry = m.find(entry, 0)
+	m.c.entry_returns = C.bool(returns)
+	if !returns {
+		m.c.init, m.c.initialize = -1, -1
+	}
+	if m.c.entry < 0 {
+		return fmt.Errorf("%w: no exported function %q", ErrLink, entry)
+	}
+	for _, f := range []struct {
+		at      C.int32_t
+		results int
+	}{{m.c.entry, results(returns)}, {m.c.initialize, 0}, {m.c.init, 1}} {
+		if f.at >= 0 && !m.callable(int(f.at), f.results) {
+			return fmt.Errorf("%w: export %q has another type than it must have", ErrLink, m.exports[f.at].Name)
+		}
+	}
+	if err := takeError(C.wasmtime_linker_instantiate_pre(e.linker, m.module, &m.c.pre)); err != nil {
+		return fmt.Errorf("%w: %w", ErrLink, err)
+	}
+	return nil
+}
+
+func results(returns bool) int {
+	if returns {
+		return 1
+	}
+	return 0
+}
+
+// callable says whether export i takes nothing and gives n i32: what binding.c may call without a look at its type.
+func (m *Module) callable(i, n int) bool {
+	x := m.exports[i]
+	return len(x.Params) == 0 && len(x.Results) == n && (n == 0 || x.Results[0] == 0x7f)
+}
+
+func (m *Module) find(name string, kind byte) C.int32_t {
+	for i, x := range m.exports {
+		if x.Name == name && x.Kind == kind {
+			return C.int32_t(i)
+		}
+	}
+	return -1
+}
+
+// Exports are the module's exports in their order.
+func (m *Module) Exports() []Extern { return m.exports }
+
+// Close frees the module. No instance of it may be left.
+func (m *Module) Close() {
+	if m.c.pre != nil {
+		C.wasmtime_instance_pre_delete(m.c.pre)
+	}
+	C.wasmtime_module_delete(m.module)
+	m.c.pre, m.module = nil, nil
+}
+
+// Imports reads the module's imports in their order.
+func (m *Module) Imports() []Extern {
+	var vec C.wasm_importtype_vec_t
+	C.wasmtime_module_imports(m.module, &vec)
+	defer C.wasm_importtype_vec_delete(&vec)
+	out := make([]Extern, 0, vec.size)
+	for _, t := range unsafe.Slice(vec.data, vec.size) {
+		x := externOf(C.wasm_importtype_type(t))
+		x.Module, x.Name = borrow(C.wasm_importtype_module(t)), borrow(C.wasm_importtype_name(t))
+		out = append(out, x)
+	}
+	return out
+}
+
+func (m *Module) readExports() []Extern {
+	var vec C.wasm_exporttype_vec_t
+	C.wasmtime_module_exports(m.module, &vec)
+	defer C.wasm_exporttype_vec_delete(&vec)
+	out := make([]Extern, 0, vec.size)
+	for _, t := range unsafe.Slice(vec.data, vec.size) {
+		x := externOf(C.wasm_exporttype_type(t))
+		x.Name = borrow(C.wasm_exporttype_name(t))
+		out = append(out, x)
+	}
+	return out
+}
+
+func externOf(t *C.wasm_externtype_t) Extern {
+	switch C.wasm_externtype_kind(t) {
+	case C.WASM_EXTERN_FUNC:
+		f := C.wasm_externtype_as_functype_const(t)
+		return Extern{Kind: 0, Params: typesOf(C.wasm_functype_params(f)), Results: typesOf(C.wasm_functype_results(f))}
+	case C.WASM_EXTERN_TABLE:
+		return Extern{Kind: 1}
+	case C.WASM_EXTERN_MEMORY:
+		return Extern{Kind: 2, Minimum: uint64(C.wasmtime_memorytype_minimum(C.wasm_externtype_as_memorytype_const(t)))}
+	case C.WASM_EXTERN_GLOBAL:
+		return Extern{Kind: 3}
+	}
+	return Extern{Kind: 0xff}
+}
+
+// typesOf translates types from the library's numbers to the binary encoding; unknown ones become 0.
+func typesOf(v *C.wasm_valtype_vec_t) []byte {
+	out := make([]byte, 0, v.size)
+	for _, t := range unsafe.Slice(v.data, v.size) {
+		switch C.wasm_valtype_kind(t) {
+		case C.WASM_I32:
+			out = append(out, 0x7f)
+		case C.WASM_I64:
+			out = append(out, 0x7e)
+		case C.WASM_F32:
+			out = append(out, 0x7d)
+		case C.WASM_F64:
+			out = append(out, 0x7c)
+		default:
+			out = append(out, 0)
+		}
+	}
+	return out
+}
