@@ -7,7 +7,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,54 +25,142 @@ type Config struct {
 	QueueOps  int           // changes that may wait for the disk, default 16,384
 	Floor     int64         // bytes of disk that stay free, default 8 x MemTable
 	Ballast   int64         // bytes held back and given up when the disk is full, default 2 x MemTable, negative = none
+
+	seam seam
 }
 
-// MaxBatch returns the bytes of keys and values (and some 64 for each record) one Submit may hold.
-func (s *Store) MaxBatch() int64 { return s.limits.batchBytes }
-
-// Open opens the store in cfg.Dir, repairing what can be repaired. It starts nothing of its own: Run does. What was found,
-// repaired or lost is in the Report, which is worth a log line whenever it is not Clean.
-func Open(cfg Config, log *slog.Logger) (*Store, Report, error) { panic("in the making") }
-
-// Run writes what is submitted until ctx ends, then refuses further submissions, syncs what was accepted, and returns. It
-// returns the error that made the store fail, if one did. It may be called once.
-func (s *Store) Run(ctx context.Context) error { panic("in the making") }
-
-// Close closes the files. Run must have returned (or never been called). What was submitted and not synced gets ErrClosed.
-func (s *Store) Close() error { panic("in the making") }
-
-// Submit queues ops as one atomic batch. The changes are visible to Get and Scan when it returns nil; done is called
-// exactly once, with nil when they are synced to disk and not before: effects outside the node wait for it. Batches
-// become durable in the order of the calls. done is called from the store's goroutine and must not block; it may
-// call Submit. When Submit returns an error nothing was applied and done is not called. Later ops of a key win over
-// earlier ones. Submit does not block on the disk (a Checked key may be read from it).
-func (s *Store) Submit(ops []Op, done func(error)) error { panic("in the making") }
-
-// Get returns the value of key and its version. Version 0 means absent, which is no error. Versions of one key only ever
-// grow, also across deletion. The caller must not write to value.
-func (s *Store) Get(key []byte) (value []byte, version uint64, err error) { panic("in the making") }
-
-// Scan calls yield with the records whose key starts with prefix and sorts after `after` (nil = from the start), ascending,
-// until it returns false. It sees everything submitted before it began. key and value are the callee's only until yield
-// returns. A damaged record is passed with a nil value and version 0.
-func (s *Store) Scan(prefix, after []byte, yield func(key, value []byte, version uint64) bool) error {
-	panic("in the making")
+// seam is where tests break things. The zero seam breaks nothing.
+type seam struct {
+	free func(dir string) (int64, error) // instead of statfs
+	sync func(*os.File) error            // instead of fdatasync of the log
+	now  func() time.Time                // wall clock at Open
 }
 
-// Keys is Scan without values: it reads less from disk. Damage to values is not noticed.
-func (s *Store) Keys(prefix, after []byte, yield func(key []byte, version uint64) bool) error {
-	panic("in the making")
+func (c Config) withDefaults() Config {
+	if c.MemTable == 0 {
+		c.MemTable = 4 << 20
+	}
+	c.MemTable = min(max(c.MemTable, 2<<20), 64<<20)
+	if c.Window == 0 {
+		c.Window = 2 * time.Millisecond
+	}
+	if c.QueueSize == 0 {
+		c.QueueSize = 4 << 20
+	}
+	if c.QueueOps == 0 {
+		c.QueueOps = 16384
+	}
+	if c.Floor == 0 {
+		c.Floor = 8 * c.MemTable
+	}
+	if c.Ballast == 0 {
+		c.Ballast = 2 * c.MemTable
+	}
+	c.Ballast = max(c.Ballast, 0)
+	if c.seam.free == nil {
+		c.seam.free = statfs
+	}
+	if c.seam.sync == nil {
+		c.seam.sync = fdatasync
+	}
+	if c.seam.now == nil {
+		c.seam.now = time.Now
+	}
+	return c
 }
-
-// Stats returns the counters since Open.
-func (s *Store) Stats() Stats { panic("in the making") }
 
 // Store is safe for concurrent use.
-type Store struct{ limits limits }
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	db     *database
+	mark   *mark
+	space  *space
+	clock  clock
+	lock   *os.File
+	limits limits
+
+	submit sync.Mutex // one submission at a time: checks and sequence
+
+	mu      sync.RWMutex // guards what follows
+	seq     uint64       // last submission
+	overlay map[string]*change
+	queue   []*batch
+	queued  int64 // bytes of queue
+	waiting int   // changes in queue
+	closed  bool // nothing is accepted any more
+	shut    bool // the files are closed
+	failed  error
+
+	wake chan struct{} // capacity 1
+
+	live    live         // owned by the batcher
+	expires atomic.Int64 // store time at which the next record expires, 0 = none has a TTL
+	stats   counters
+	report  Report
+	closing sync.Once
+}
 
 type limits struct {
-	batchBytes int64
+	batchBytes int64 // of one submission and of one group
 	batchCount int
 }
 
-const perRecord = 64
+type counters struct {
+	records, batches, groups, changes, bytes, busy, full, conflicts, corrupt atomic.Uint64
+}
+
+// MaxBatch returns the bytes of keys and values one Submit may hold; each change adds some 64 bytes of its own.
+func (s *Store) MaxBatch() int64 { return s.limits.batchBytes }
+
+// Run writes what is submitted until ctx ends, then refuses further submissions, syncs what was accepted, and returns. It
+// returns the error that made the store fail, if one did. It may be called once.
+func (s *Store) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.nudge()
+	})
+	defer stop()
+	return s.batcher()
+}
+
+// Close closes the files. Run must have returned (or never been called). What was submitted and not synced gets ErrClosed.
+// A second call does nothing.
+func (s *Store) Close() error {
+	var err error
+	s.closing.Do(func() { err = s.close() })
+	return err
+}
+
+func (s *Store) close() error {
+	s.mu.Lock()
+	s.closed, s.shut = true, true
+	left := s.queue
+	s.queue, s.queued, s.waiting, s.overlay = nil, 0, 0, map[string]*change{}
+	s.mu.Unlock()
+	for _, b := range left {
+		b.finish(errClosed("close"))
+	}
+	return errors.Join(s.db.close(), s.mark.close(), s.lock.Close())
+}
+
+// Stats returns the counters since Open.
+func (s *Store) Stats() Stats {
+	s.mu.RLock()
+	queued, failed := s.queued, s.failed
+	s.mu.RUnlock()
+	c := &s.stats
+	return Stats{
+		Records: c.records.Load(), Batches: c.batches.Load(), Groups: c.groups.Load(), Changes: c.changes.Load(),
+		Bytes: c.bytes.Load(), Queued: queued, Busy: c.busy.Load(), Full: c.full.Load(), Conflicts: c.conflicts.Load(),
+		Corrupt: c.corrupt.Load(), Lost: s.report.Lost, LostWrites: s.report.LostWrites,
+		Free: s.space.freeNow(), DiskBytes: diskBytes(s.cfg.Dir), Failed: failed,
+	}
+}
+
+// Report returns what Open found.
+func (s *Store) Report() Report { return s.report }
+
+func (s *Store) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
