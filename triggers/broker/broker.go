@@ -1,0 +1,239 @@
+// Package broker is an MQTT 3.1.1 and 5 broker inside the agent, for a site that has none. It keeps one promise that
+// brokers rarely make: a QoS 1 or 2 publish that matches a durable trigger is acknowledged only when its event is safe
+// (promise D1). What it does not promise is listed in DESIGN.md.
+//
+// It is built on mochi-mqtt, which only this package imports, and guards against its known faults.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"mayfly/event"
+	"mayfly/function"
+)
+
+const sysInterval = 10 // seconds between updates of $SYS topics; each reads the memory statistics, which is not cheap
+
+// ErrClosed is wrapped by errors of Publish after Run has ended.
+var ErrClosed = errors.New("the broker has stopped")
+
+// Broker is one embedded broker. New makes it, Run runs it. All methods are safe for concurrent use.
+type Broker struct {
+	name   string
+	listen []Listener
+	limits *Limits
+	log    *slog.Logger
+	server *mqtt.Server
+	own    *mqtt.Client // publishes what the agent says and what ingest passes on
+
+	boot      string // begins the ids of this process's events
+	seed      maphash.Seed
+	events    atomic.Uint64
+	losses    losses
+	retained  ledger
+	witnesses witnesses
+
+	edit sync.Mutex // for changes of subs
+	subs atomic.Pointer[[]*Subscription]
+
+	connections atomic.Int64
+	queueFull   atomic.Int64 // of the library's count, what is in losses already
+	ran         atomic.Bool
+	closed      atomic.Bool
+	ready       chan struct{}
+	addresses   []string // written before ready is closed
+}
+
+// New checks the configuration and makes a broker that listens nowhere yet. Subscribe and Publish work from here on.
+func New(c Config) (*Broker, error) {
+	c.Limits = c.Limits.withDefaults()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Name == "" {
+		c.Name = "local"
+	}
+	boot := make([]byte, 8)
+	rand.Read(boot) // never fails (crypto/rand)
+	b := &Broker{
+		name: c.Name, listen: c.Listen, limits: &c.Limits, log: c.Log, server: newServer(&c.Limits),
+		boot: hex.EncodeToString(boot), seed: maphash.MakeSeed(),
+		losses:    losses{log: c.Log},
+		retained:  ledger{size: map[string]int64{}, maxCount: c.Limits.Retained, maxBytes: c.Limits.RetainedBytes},
+		witnesses: witnesses{by: map[string]*evidence{}, limit: c.Limits.Sessions},
+		ready:     make(chan struct{}),
+	}
+	b.subs.Store(&[]*Subscription{})
+	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
+		return nil, fmt.Errorf("new broker: %w", err)
+	}
+	b.own = b.server.NewClient(nil, "own", "mayfly", true)
+	b.own.Properties.ProtocolVersion = 5 // keeps the properties of what it passes on
+	return b, nil
+}
+
+func newServer(l *Limits) *mqtt.Server {
+	cap := mqtt.NewDefaultServerCapabilities()
+	cap.MaximumClients = int64(l.Clients)
+	cap.MaximumMessageExpiryInterval = 0 // else retained messages vanish after a day; a sender's own expiry is kept
+	cap.MaximumClientWritesPending = int32(l.Pending)
+	cap.MaximumSessionExpiryInterval = uint32(l.SessionExpiry / time.Second)
+	cap.MaximumPacketSize = uint32(l.Packet)
+	cap.ReceiveMaximum = uint16(l.Unacknowledged)
+	cap.MaximumInflight = uint16(l.Queue)
+	cap.TopicAliasMaximum = 0 // the library asks for permission before it knows which topic an alias means
+	cap.SharedSubAvailable = 0
+	cap.Compatibilities.NoInheritedPropertiesOnAck = true
+	return mqtt.New(&mqtt.Options{
+		Capabilities:             cap,
+		ClientNetWriteBufferSize: 1, // conn gathers; the library's own gathering can leave an acknowledgement unsent
+		ClientNetReadBufferSize:  4096,
+		Logger:                   slog.New(slog.DiscardHandler), // it logs payloads, and a line for every dropped message
+		SysTopicResendInterval:   sysInterval,
+	})
+}
+
+// Run listens and serves until ctx ends, then disconnects everybody. Sources should be running before, so that no
+// publisher finds its trigger held, and have ended before ctx does. It may be called once.
+func (b *Broker) Run(ctx context.Context) error {
+	if !b.ran.CompareAndSwap(false, true) {
+		return errors.New("broker runs twice")
+	}
+	var gates []*gate
+	for _, l := range b.listen {
+		g, err := b.openGate(l)
+		if err != nil {
+			for _, open := range gates {
+				open.ln.Close()
+			}
+			return err
+		}
+		gates = append(gates, g)
+	}
+	for _, g := range gates {
+		if err := b.server.AddListener(g); err != nil {
+			return fmt.Errorf("run broker: %w", err)
+		}
+		b.addresses = append(b.addresses, g.id)
+	}
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("run broker: %w", err)
+	}
+	close(b.ready)
+	b.log.Info("broker listens", "addresses", b.addresses)
+
+	<-ctx.Done()
+
+	b.closed.Store(true)
+	if err := b.server.Close(); err != nil {
+		return fmt.Errorf("stop broker: %w", err)
+	}
+	return nil
+}
+
+// Ready is closed when the broker accepts connections.
+func (b *Broker) Ready() <-chan struct{} { return b.ready }
+
+// Addresses returns where it listens, in the order of the configuration. Call it after Ready.
+func (b *Broker) Addresses() []string { return b.addresses }
+
+// Publish delivers m to the subscribers and the triggers that want it, in this process. With QoS 1, done(nil) is called
+// when every durable trigger has settled its event and the message is in the queues of the subscribers (in memory);
+// done(err) when one could not make it safe, and m should be published again later. With QoS 0 nothing is waited for.
+// done may be nil; it is called exactly once, perhaps before Publish returns, unless Publish returns an error: then never.
+func (b *Broker) Publish(m *event.Message, done func(error)) error {
+	refuse := func(class function.Class, kind string, err error) error {
+		return &function.Error{Op: "publish", Subject: m.Topic, Class: class, Kind: kind, Err: err}
+	}
+	if b.closed.Load() {
+		return refuse(function.ClassRetry, "closed", ErrClosed)
+	}
+	if err := event.CheckTopic(m.Topic); err != nil {
+		return refuse(function.ClassReject, "topic", err)
+	}
+	if m.Topic[0] == '$' {
+		return refuse(function.ClassReject, "topic", errors.New("topics that begin with $ are the broker's own"))
+	}
+	if len(m.Topic)+len(m.Data)+16 > b.limits.Packet {
+		return refuse(function.ClassReject, "too-large", fmt.Errorf("%d bytes; the limit of a packet is %d", len(m.Data), b.limits.Packet))
+	}
+	if m.Retain && !b.retained.admit(m.Topic, len(m.Data)) {
+		return refuse(function.ClassOverload, "retained-limit", errors.New("the broker's room for retained messages is used up"))
+	}
+	if done == nil {
+		done = func(error) {}
+	}
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: min(m.QoS, 1), Retain: m.Retain},
+		TopicName:       m.Topic,
+		Payload:         m.Data,
+		ProtocolVersion: 5,
+		PacketID:        uint16(min(m.QoS, 1)), // never sent, but checked
+	}
+	if pk.FixedHeader.Qos == 0 {
+		b.tell(&pk, false, "", nil)
+		err := b.server.InjectPacket(b.own, pk)
+		done(err)
+		return nil
+	}
+	d := newDelivery(done)
+	b.tell(&pk, false, "", d)
+	d.settle(b.server.InjectPacket(b.own, pk))
+	return nil
+}
+
+func (b *Broker) mintID() string { return fmt.Sprintf("%s-%d", b.boot, b.events.Add(1)) }
+
+// Status is what the broker holds now and has given up since it started.
+type Status struct {
+	Name          string
+	Addresses     []string // nil before Ready
+	Clients       int      // connected
+	Sessions      int      // connected clients and kept sessions
+	Triggers      int      // subscriptions of this agent
+	Subscriptions int64    // filters of clients
+	Retained      int
+	Inflight      int64 // messages kept for subscribers until they acknowledge
+	Received      int64 // publishes
+	Sent          int64
+	Losses        map[string]int64 // by reason; only those that occurred
+}
+
+// Status returns a snapshot.
+func (b *Broker) Status() Status {
+	info := b.server.Info.Clone()
+	b.countQueueFull(info.InflightDropped)
+	s := Status{
+		Name: b.name, Clients: int(info.ClientsConnected), Sessions: b.server.Clients.Len(), Triggers: len(*b.subs.Load()),
+		Subscriptions: info.Subscriptions, Retained: b.retained.count(), Inflight: info.Inflight,
+		Received: info.MessagesReceived, Sent: info.MessagesSent, Losses: b.losses.snapshot(),
+	}
+	select {
+	case <-b.ready:
+		s.Addresses = b.addresses
+	default:
+	}
+	return s
+}
+
+// countQueueFull adds what the library's counter grew by to the losses.
+func (b *Broker) countQueueFull(now int64) {
+	if seen := b.queueFull.Load(); now > seen && b.queueFull.CompareAndSwap(seen, now) {
+		b.losses.add(lossQueue, now-seen, "")
+	}
+}

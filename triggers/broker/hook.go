@@ -1,0 +1,264 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/mochi-mqtt/server/v2/system"
+
+	"mayfly/event"
+)
+
+const maxClientID = 256 // bytes
+
+// hook is where the library asks us: who may do what, what is kept, and what happens to a publish.
+type hook struct {
+	mqtt.HookBase
+	b *Broker
+}
+
+func (h *hook) ID() string { return "mayfly" }
+
+// Provides names the questions we answer.
+func (h *hook) Provides(q byte) bool {
+	return bytes.IndexByte([]byte{mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnQosPublish,
+		mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick}, q) >= 0
+}
+
+// OnConnect comes first, before the client is known to anybody else.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := connOf(cl)
+	c.client, c.version = cl, pk.ProtocolVersion
+	// The library keeps delayed wills of any number of client ids and forgets to retain them: send them at once.
+	cl.Properties.Will.WillDelayInterval = 0
+	if len(cl.ID) > maxClientID {
+		h.b.losses.count(lossRefusal, "client id too long")
+		return packets.ErrClientIdentifierNotValid
+	}
+	return nil
+}
+
+// OnConnectAuthenticate says whether the client is who it says and may have this session and this will.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	c := connOf(cl)
+	if c.users != nil {
+		if c.user = c.users.authenticate(pk.Connect.Username, pk.Connect.Password); c.user == nil {
+			h.b.losses.count(lossRefusal, "wrong user or password from "+cl.Net.Remote)
+			return false
+		}
+	}
+	if err := h.checkSession(cl, c); err != nil {
+		h.b.losses.count(lossRefusal, fmt.Sprintf("client %q from %s: %v", cl.ID, cl.Net.Remote, err))
+		return false
+	}
+	return true
+}
+
+func (h *hook) checkSession(cl *mqtt.Client, c *conn) error {
+	old, known := h.b.server.Clients.Get(cl.ID)
+	switch {
+	case known && connOf(old) != nil && connOf(old).user != c.user && !sameName(connOf(old).user, c.user):
+		return errors.New("the session belongs to another user")
+	case !known && h.b.server.Clients.Len() >= h.b.limits.Sessions:
+		return errors.New("too many sessions")
+	case hasWill(cl) && (event.CheckTopic(cl.Properties.Will.TopicName) != nil || strings.HasPrefix(cl.Properties.Will.TopicName, "$")):
+		return errors.New("its will has no valid topic")
+	case hasWill(cl) && c.user != nil && !c.user.may(cl.Properties.Will.TopicName, true):
+		return errors.New("it may not publish to the topic of its will")
+	}
+	return nil
+}
+
+func sameName(a, b *user) bool { return a != nil && b != nil && a.name == b.name }
+
+// hasWill says whether the client left a will.
+func hasWill(cl *mqtt.Client) bool { return atomic.LoadUint32(&cl.Properties.Will.Flag) != 0 }
+
+// OnACLCheck is asked before a publish, for each filter of a subscription, and before each delivery.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	c := connOf(cl)
+	if c == nil {
+		return cl.Net.Inline
+	}
+	ok := event.CheckFilter(topic) == nil && !isShared(topic)
+	if ok && c.user != nil {
+		ok = c.user.may(topic, write)
+	}
+	if !ok {
+		h.b.losses.count(lossForbidden, cl.ID+" "+topic)
+	}
+	return ok
+}
+
+// isShared: shared subscriptions pick a member at random whether it is there or not, and lose its messages.
+func isShared(filter string) bool {
+	return len(filter) >= 6 && strings.EqualFold(filter[:6], "$share")
+}
+
+// OnPacketRead ends the connection of a client that publishes to something that is no topic: the library would leave the
+// message without an answer for ever.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish &&
+		(event.CheckTopic(pk.TopicName) != nil || pk.FixedHeader.Qos > 2 || pk.TopicName[0] == '$') {
+		return pk, packets.ErrRejectPacket
+	}
+	return pk, nil
+}
+
+// OnPacketEncode holds back messages (not acknowledgements) for a client that is slow to take them, before the library
+// locks the client.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if c := connOf(cl); c != nil && pk.FixedHeader.Type == packets.Publish {
+		c.waitForRoom()
+	}
+	return pk
+}
+
+// OnSubscribe makes the filters beyond the limit invalid, which the library answers with a failure code.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	n := cl.State.Subscriptions.Len()
+	for i := range pk.Filters {
+		if n++; n > h.b.limits.Subscriptions {
+			pk.Filters[i].Filter = ""
+		}
+	}
+	return pk
+}
+
+// OnPublish decides what becomes of a publish. Those of QoS 1 and 2 are taken out of the library's hands: it would
+// acknowledge them first and deliver them afterwards.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		pk.Origin, pk.Connect.ClientIdentifier = pk.Connect.ClientIdentifier, ""
+		return pk, nil
+	}
+	if pk.FixedHeader.Retain && !h.b.retained.admit(pk.TopicName, len(pk.Payload)) {
+		pk.FixedHeader.Retain = false
+		h.b.losses.count(lossRetained, pk.TopicName)
+	}
+	if pk.FixedHeader.Qos == 0 {
+		h.b.tell(&pk, false, "", nil)
+		return pk, nil
+	}
+	h.b.ingest(cl, pk)
+	return pk, packets.ErrRejectPacket
+}
+
+// OnPublishDropped counts what a connected subscriber was too slow for.
+func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) { h.b.losses.count(lossSlow, cl.ID) }
+
+// OnQosPublish bounds the bytes kept for an absent session.
+func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	c := connOf(cl)
+	if c == nil || pk.FixedHeader.Type != packets.Publish || !cl.Closed() {
+		return
+	}
+	if c.offline.Add(int64(len(pk.Payload))) <= h.b.limits.OfflineBytes {
+		return
+	}
+	c.offline.Add(-int64(len(pk.Payload)))
+	if cl.State.Inflight.Delete(pk.PacketID) {
+		atomic.AddInt64(&h.b.server.Info.Inflight, -1)
+		h.b.losses.count(lossOffline, cl.ID)
+	}
+}
+
+// OnDisconnect starts the count of an absent session's bytes.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
+	c := connOf(cl)
+	c.acks.close()
+	if expire {
+		return
+	}
+	var bytes int64
+	for _, pk := range cl.State.Inflight.GetAll(false) {
+		bytes += int64(len(pk.Payload))
+	}
+	c.offline.Store(bytes)
+}
+
+// OnWill decides whether a will may be retained.
+func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	if will.Retain && !h.b.retained.admit(will.TopicName, len(will.Payload)) {
+		will.Retain = false
+		h.b.losses.count(lossRetained, will.TopicName)
+	}
+	return will, nil
+}
+
+// OnWillSent tells the triggers. Nobody waits for a will to be acknowledged.
+func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) { h.b.tell(&pk, false, "", nil) }
+
+// OnClientExpired frees what the library leaves behind of an expired session.
+func (h *hook) OnClientExpired(cl *mqtt.Client) {
+	if n := cl.State.Inflight.Len(); n > 0 {
+		h.b.losses.add(lossExpired, int64(n), cl.ID)
+	}
+	cl.ClearInflights()
+	h.b.server.UnsubscribeClient(cl)
+}
+
+// OnRetainedExpired keeps the ledger true.
+func (h *hook) OnRetainedExpired(topic string) { h.b.retained.drop(topic) }
+
+// OnSysInfoTick counts what the library drops without telling.
+func (h *hook) OnSysInfoTick(info *system.Info) { h.b.countQueueFull(info.InflightDropped) }
+
+// ingest hands a publish of QoS 1 or 2 to the triggers and the subscribers. It is acknowledged when every trigger has
+// settled; if one could not make it safe, it is not, and the client is disconnected: an MQTT 3.1.1 client sends again
+// only after it has connected again.
+func (b *Broker) ingest(cl *mqtt.Client, pk packets.Packet) {
+	c := connOf(cl)
+	one, ok := c.acks.reserve(&pk, b.limits.Window)
+	if !ok {
+		b.dismiss(cl, lossWindow)
+		return
+	}
+	d := newDelivery(func(err error) {
+		if err != nil {
+			b.dismiss(cl, lossUnsettled)
+			return
+		}
+		c.acks.settled(one, func(a *ack) { acknowledge(cl, a) })
+	})
+	b.tell(&pk, pk.FixedHeader.Dup, b.identify(cl, c, &pk), d)
+	out := pk
+	out.Connect.ClientIdentifier = cl.ID // our own publisher's hook makes it the origin again
+	if err := b.server.InjectPacket(b.own, out); err != nil {
+		b.log.Debug("message not delivered to subscribers", "topic", pk.TopicName, "error", err)
+	}
+	d.settle(nil)
+}
+
+func (b *Broker) identify(cl *mqtt.Client, c *conn, pk *packets.Packet) string {
+	if c.evident == nil {
+		c.evident = b.witnesses.of(cl.ID)
+	}
+	return c.evident.identify(b.seed, pk, b.mintID)
+}
+
+// acknowledge writes PUBACK or PUBREC. A write error means the connection is gone, and the client will send again.
+func acknowledge(cl *mqtt.Client, a *ack) {
+	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: a.kind}, PacketID: a.packetID, Created: time.Now().Unix()}
+	if a.kind == packets.Pubrec {
+		cl.State.Inflight.DecreaseReceiveQuota()
+		cl.State.Inflight.Set(out) // until PUBREL: [MQTT-4.3.3-2]
+	}
+	_ = cl.WritePacket(out)
+}
+
+// dismiss disconnects a client whose publish we cannot acknowledge.
+func (b *Broker) dismiss(cl *mqtt.Client, why loss) {
+	if cl.Closed() {
+		return
+	}
+	b.losses.count(why, cl.ID)
+	_ = b.server.DisconnectClient(cl, packets.ErrQuotaExceeded)
+}

@@ -1,0 +1,240 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/triggers"
+)
+
+var errHeld = errors.New("the trigger is not taking events now")
+
+// Trigger says what a Subscription brings.
+type Trigger struct {
+	Name     string   // for messages to people
+	Filters  []string // a message that matches several of them is one event
+	QoS      byte     // 0: events are told and forgotten; 1: nothing is acknowledged before it is safe
+	Retained function.Retained
+}
+
+// Subscription brings the messages of this broker that match a trigger's filters. It exists from Subscribe to Close;
+// it takes events while Run runs. In between it is held: a QoS 1 or 2 message that matches it is not acknowledged and its
+// publisher is disconnected (it will send it again), so that what comes while an agent starts or stops is not lost.
+type Subscription struct {
+	broker *Broker
+	spec   Trigger
+	ran    atomic.Bool
+
+	mu       sync.Mutex
+	ctx      context.Context
+	sink     triggers.Sink // nil while held
+	inflight int           // handed over and not settled
+	idle     chan struct{} // not nil: Run waits for inflight to become 0
+	seeded   bool          // retained messages were brought once
+}
+
+// Subscribe registers a trigger: from now on nothing that matches it at QoS 1 or 2 is acknowledged unless it is safe.
+// The caller runs the Subscription as a triggers.Source, and closes it when the trigger is removed for good.
+func (b *Broker) Subscribe(t Trigger) (*Subscription, error) {
+	err := error(nil)
+	if len(t.Filters) == 0 {
+		err = errors.New("no topic filter")
+	}
+	if t.QoS > 1 {
+		err = fmt.Errorf("QoS %d; 0 and 1 are known", t.QoS)
+	}
+	for _, f := range t.Filters {
+		err = errors.Join(err, event.CheckFilter(f))
+	}
+	if err != nil {
+		return nil, &function.Error{Op: "subscribe", Subject: t.Name, Class: function.ClassReject, Kind: "config", Err: err}
+	}
+	if t.Retained == "" {
+		t.Retained = function.RetainedOnce
+	}
+	t.Filters = slices.Clone(t.Filters)
+	s := &Subscription{broker: b, spec: t}
+	b.editSubscriptions(func(list []*Subscription) []*Subscription { return append(list, s) })
+	return s, nil
+}
+
+func (b *Broker) editSubscriptions(edit func([]*Subscription) []*Subscription) {
+	b.edit.Lock()
+	defer b.edit.Unlock()
+	list := edit(slices.Clone(*b.subs.Load()))
+	b.subs.Store(&list)
+}
+
+// Close removes the trigger: messages that match it are acknowledged again as if it had never been. Call it after Run.
+func (s *Subscription) Close() {
+	s.broker.editSubscriptions(func(list []*Subscription) []*Subscription {
+		return slices.DeleteFunc(list, func(other *Subscription) bool { return other == s })
+	})
+}
+
+// Run hands events to the sink until ctx ends and then waits until all of them are settled, at most for Limits.Drain:
+// then it returns an error, and what is settled later is still acknowledged. Accept is called from many goroutines at
+// once; the messages of one client come in their order. It may be called once.
+func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
+	if !s.ran.CompareAndSwap(false, true) {
+		return errors.New("subscription runs twice")
+	}
+	s.mu.Lock()
+	s.ctx, s.sink = ctx, to
+	s.mu.Unlock()
+	if s.spec.Retained == function.RetainedOnce || s.spec.Retained == function.RetainedAlways {
+		s.seed()
+	}
+
+	<-ctx.Done()
+
+	s.mu.Lock()
+	s.sink = nil
+	idle := make(chan struct{})
+	if s.inflight == 0 {
+		close(idle)
+	} else {
+		s.idle = idle
+	}
+	left := s.inflight
+	s.mu.Unlock()
+	timer := time.NewTimer(s.broker.limits.Drain)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+		return &function.Error{Op: "drain", Subject: s.spec.Name, Class: function.ClassRetry, Kind: "timeout",
+			Err: fmt.Errorf("%d events were unsettled when it began and some still are after %v", left, s.broker.limits.Drain)}
+	}
+}
+
+// seed brings the retained messages that match. Nobody waits for them: the broker keeps them anyway.
+func (s *Subscription) seed() {
+	seen := map[string]bool{}
+	for _, f := range s.spec.Filters {
+		for _, pk := range s.broker.server.Topics.Messages(f) {
+			if seen[pk.TopicName] {
+				continue
+			}
+			seen[pk.TopicName] = true
+			ev := s.broker.newEvent(&pk)
+			ev.Retained = true
+			ev.QoS = min(pk.FixedHeader.Qos, s.spec.QoS)
+			s.offer(ev, nil)
+		}
+	}
+}
+
+func (s *Subscription) matches(topic string) bool {
+	for _, f := range s.spec.Filters {
+		if event.MatchFilter(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// offer hands ev over, with d when somebody waits for it.
+func (s *Subscription) offer(ev *event.Event, d *delivery) {
+	s.mu.Lock()
+	ctx, sink := s.ctx, s.sink
+	if sink != nil {
+		s.inflight++
+	}
+	s.mu.Unlock()
+	switch {
+	case sink == nil && d == nil:
+		s.broker.losses.count(lossHeld, s.spec.Name)
+	case sink == nil:
+		d.settle(errHeld)
+	case d == nil:
+		if err := sink.Accept(ctx, ev, nil); err != nil {
+			s.broker.losses.count(lossRefused, s.spec.Name)
+		}
+		s.leave()
+	default:
+		// The sink settles the receipt also when it returns an error, and that tells more.
+		_ = sink.Accept(ctx, ev, &receipt{sub: s, delivery: d})
+	}
+}
+
+func (s *Subscription) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inflight--
+	if s.inflight == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+type receipt struct {
+	sub      *Subscription
+	delivery *delivery
+	settled  atomic.Bool
+}
+
+// Settle lets the acknowledgement go, or disconnects the publisher.
+func (r *receipt) Settle(how triggers.Settlement) {
+	if r.settled.CompareAndSwap(false, true) {
+		r.delivery.settle(how.Err)
+		r.sub.leave()
+	}
+}
+
+// tell offers the message to every trigger that wants it. d is nil when nobody waits (QoS 0).
+func (b *Broker) tell(pk *packets.Packet, dup bool, id string, d *delivery) {
+	var base *event.Event
+	for _, s := range *b.subs.Load() {
+		if !s.matches(pk.TopicName) {
+			continue
+		}
+		if base == nil {
+			base = b.newEvent(pk)
+			base.Dup = dup
+			if id != "" {
+				base.ID = id
+			}
+		}
+		ev := *base
+		ev.QoS = min(pk.FixedHeader.Qos, s.spec.QoS)
+		if ev.QoS == 0 || d == nil {
+			s.offer(&ev, nil)
+			continue
+		}
+		d.left.Add(1)
+		s.offer(&ev, d)
+	}
+}
+
+func (b *Broker) newEvent(pk *packets.Packet) *event.Event {
+	ev := &event.Event{
+		ID:     b.mintID(),
+		Source: "mqtt://" + b.name + "/" + pk.TopicName,
+		Type:   event.TypeMQTT,
+		Time:   time.Now(),
+		Broker: b.name,
+		Topic:  pk.TopicName,
+		QoS:    pk.FixedHeader.Qos,
+		Data:   pk.Payload,
+	}
+	ev.ContentType = pk.Properties.ContentType
+	for _, p := range pk.Properties.User {
+		if p.Key == "traceparent" {
+			ev.TraceParent = p.Val
+			continue
+		}
+		ev.User = append(ev.User, event.Attr{Name: p.Key, Value: p.Val})
+	}
+	return ev
+}
