@@ -1,0 +1,190 @@
+// Package dispatch carries an event from its source to its effects: match, order, dedupe, place, execute, classify, retry,
+// commit. DESIGN.md beside this file walks what happens when the node dies between any two of these steps.
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mayfly/agent/journal"
+	"mayfly/agent/outbox"
+	"mayfly/agent/placement"
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/store"
+)
+
+// Invoker runs one call and fills in res: a local sandbox, or a peer. Safe for concurrent use. A failure is a
+// *function.Error whose class says what it means for the event.
+type Invoker interface {
+	Invoke(ctx context.Context, call *function.Call, res *function.Result) error
+}
+
+// Store makes a batch of operations true, all or nothing, and answers reads that see every batch submitted before.
+type Store interface {
+	Submit(ops []store.Op, done func(error)) error
+	Get(key []byte) (value []byte, version uint64, err error)
+	Scan(prefix, after []byte, yield func(key, value []byte, version uint64) bool) error
+}
+
+// Journal is the durable queue of events that nobody else holds.
+type Journal interface {
+	AppendOps(entries []*journal.Entry) ([]store.Op, error)
+	Appended(entries []*journal.Entry)
+	RescheduleOps(e *journal.Entry) []store.Op
+	RemoveOps(function string, seq uint64) []store.Op
+	Removed(function string, seq uint64)
+	Load(function string, seq uint64) (*journal.Entry, error)
+}
+
+// Graves keeps events that were given up.
+type Graves interface {
+	BuryOps(e *journal.Entry, kind string) ([]store.Op, error)
+	Buried(e *journal.Entry)
+}
+
+// Outbox takes publishes until the broker has confirmed them.
+type Outbox interface {
+	Send(msgs []event.Message, done func(error)) error
+	Ops(function string, msgs []event.Message) ([]store.Op, outbox.Ticket, error)
+	Release(t outbox.Ticket)
+	Connected(broker string) bool
+}
+
+// Viewer shows the cluster as placement needs it.
+type Viewer interface {
+	View(f *function.Function) *placement.View
+}
+
+// Observer is told of every event that was handled. Observed must not block.
+type Observer interface {
+	Observed(r *Record)
+	Logged(f *function.Function, ev *event.Event, lines []function.LogLine, dropped int)
+}
+
+// Config bounds the dispatcher.
+type Config struct {
+	Node       string
+	Workers    int           // calls at once over all functions; default 64
+	MaxQueued  int           // QoS 0 events waiting; beyond it they are shed and counted; default 10,000
+	SpillAfter time.Duration // how long a full window may wait before it is journaled; default 500 ms
+	Window     int           // in-flight window the brokers are assumed to have; default 20
+	Dedupe     time.Duration // how long the id of a handled event is remembered; default 24 h
+}
+
+// WithDefaults fills in what is zero.
+func (c Config) WithDefaults() Config {
+	c.Workers = orElse(c.Workers, 64)
+	c.MaxQueued = orElse(c.MaxQueued, 10_000)
+	c.SpillAfter = orElse(c.SpillAfter, 500*time.Millisecond)
+	c.Window = orElse(c.Window, 20)
+	c.Dedupe = orElse(c.Dedupe, 24*time.Hour)
+	return c
+}
+
+func orElse[T int | time.Duration](v, otherwise T) T {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Deps are the stations an event passes after it was accepted.
+type Deps struct {
+	Local    Invoker
+	Peers    func(node string) (Invoker, bool) // nil on a node that is alone
+	Store    Store
+	Journal  Journal
+	Graves   Graves
+	Outbox   Outbox
+	View     Viewer
+	Observer Observer
+	Secrets  func(f *function.Function) function.Secrets
+	Log      *slog.Logger
+}
+
+// Dispatcher is safe for concurrent use. Run must be called once, before events are accepted.
+type Dispatcher struct {
+	cfg  Config
+	dep  Deps
+	now  func() time.Time
+	stop chan struct{}
+	fate chan error // the first fatal error
+
+	table atomic.Pointer[table]
+	loss  losses
+
+	mu       sync.Mutex
+	wake     sync.Cond
+	units    map[string]*unit
+	lanes    map[laneKey]*lane
+	ready    laneQueue
+	timers   timerQueue
+	alarm    chan struct{} // timers changed
+	live     int           // live QoS 0 tasks
+	busy     int           // workers running a task
+	idle     int           // workers waiting
+	workers  int
+	crew     []*worker // all of them
+	closing  bool
+	drained  chan struct{}
+	spillq   chan struct{}
+	spilling []*lane // lanes of the batch being journaled
+	spilled  atomic.Int64
+}
+
+// New returns a dispatcher that runs nothing yet.
+func New(cfg Config, dep Deps) *Dispatcher {
+	d := &Dispatcher{
+		cfg: cfg.WithDefaults(), dep: dep, now: time.Now,
+		stop: make(chan struct{}), fate: make(chan error, 1),
+		units: map[string]*unit{}, lanes: map[laneKey]*lane{},
+		alarm: make(chan struct{}, 1), drained: make(chan struct{}), spillq: make(chan struct{}, 1),
+	}
+	d.wake.L = &d.mu
+	d.table.Store(&table{})
+	return d
+}
+
+// Run works until ctx ends, then lets what is running finish and gives back everything else unsettled-with-error: whoever
+// sent it still holds it. It returns nil, or the fatal error after which nothing more was acknowledged.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(d.runTimers)
+	wg.Go(d.runSpill)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-d.fate:
+	}
+	d.mu.Lock()
+	d.closing = true
+	d.wake.Broadcast()
+	if d.workers == 0 {
+		close(d.drained)
+	}
+	d.mu.Unlock()
+	<-d.drained
+	close(d.stop)
+	wg.Wait()
+	d.giveBack()
+	return err
+}
+
+// fail stops the node for good: the disk no longer keeps what it is given, so nothing may be acknowledged any more.
+func (d *Dispatcher) fail(err error) {
+	select {
+	case d.fate <- err:
+	default:
+	}
+}
+
+// Idle says whether nothing is queued, running or waiting for a timer; for drains and tests.
+func (d *Dispatcher) Idle() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.lanes) == 0 && d.ready.len() == 0 && d.busy == 0
+}

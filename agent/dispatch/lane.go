@@ -1,0 +1,269 @@
+package dispatch
+
+import (
+	"sync/atomic"
+	"time"
+
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/triggers"
+)
+
+// task is one event on its way through one function. It belongs to exactly one lane from Accept until its lane lets go of
+// it. Fields below the line are guarded by Dispatcher.mu; the others are set before it is queued.
+type task struct {
+	unit     *unit
+	route    *Route
+	ev       *event.Event // nil when it waits in the journal only
+	receipt  triggers.Receipt
+	sync     bool   // somebody waits for the answer: never journaled, never retried behind their back
+	lane     uint64 // laneHash of its order key
+	received time.Time
+
+	attempt  int
+	after    time.Time     // not to be run before
+	seq      uint64        // in the journal; 0 = not there
+	spilling chan struct{} // closed when the spill that includes it is over
+	ending   bool          // its worker has started to make its effects true: too late to spill it
+	skip     bool          // shed
+	next     *task
+
+	settled atomic.Bool
+}
+
+type laneKey struct {
+	function string
+	hash     uint64 // laneHash of the order key
+}
+
+type laneState uint8
+
+const (
+	laneQueued  laneState = iota // in ready
+	laneRunning                  // a worker has its head
+	laneBlocked                  // waits for its timer
+	laneParked                   // waits for its function: paused, or at its concurrency limit
+	laneHeld                     // waits for the end of a spill
+)
+
+// lane is the FIFO of one function's events with one order key: one at a time, in the order received (promise D5). Events
+// without an order have a lane each.
+type lane struct {
+	unit       *unit
+	key        laneKey
+	state      laneState
+	head, tail *task
+	until      time.Time // laneBlocked
+	spilling   bool      // its tasks are being journaled: not to be run meanwhile
+}
+
+func (l *lane) push(t *task) {
+	if l.tail == nil {
+		l.head = t
+	} else {
+		l.tail.next = t
+	}
+	l.tail = t
+}
+
+func (l *lane) pop() {
+	t := l.head
+	l.head, t.next = t.next, nil
+	if l.head == nil {
+		l.tail = nil
+	}
+}
+
+// unit is what the dispatcher keeps for a function as long as it is deployed or has events. Guarded by Dispatcher.mu, except stats.
+type unit struct {
+	name    string
+	fn      *function.Function // nil when not deployed
+	running int
+	parked  []*lane
+	stats   Counters
+}
+
+func (u *unit) mayRun() bool {
+	return u.fn == nil || !u.fn.Paused && u.running < max(1, u.fn.Manifest.Limits.Concurrency)
+}
+
+// laneQueue is a ring of lanes.
+type laneQueue struct {
+	ring []*lane
+	at   int
+	n    int
+}
+
+func (q *laneQueue) len() int { return q.n }
+
+func (q *laneQueue) push(l *lane) {
+	if q.n == len(q.ring) {
+		grown := make([]*lane, max(64, 2*len(q.ring)))
+		for i := range q.n {
+			grown[i] = q.ring[(q.at+i)%len(q.ring)]
+		}
+		q.ring, q.at = grown, 0
+	}
+	q.ring[(q.at+q.n)%len(q.ring)] = l
+	q.n++
+}
+
+func (q *laneQueue) pop() *lane {
+	l := q.ring[q.at]
+	q.ring[q.at] = nil
+	q.at = (q.at + 1) % len(q.ring)
+	q.n--
+	return l
+}
+
+// enqueue puts t into its lane and wakes a worker if the lane was waiting for nothing else. Called with mu held.
+func (d *Dispatcher) enqueue(t *task) {
+	if t.lane == 0 {
+		l := &lane{unit: t.unit}
+		l.push(t)
+		d.makeReady(l)
+		return
+	}
+	k := laneKey{t.unit.name, t.lane}
+	l := d.lanes[k]
+	if l == nil {
+		l = &lane{unit: t.unit, key: k}
+		d.lanes[k] = l
+		l.push(t)
+		d.makeReady(l)
+		return
+	}
+	l.push(t)
+}
+
+// makeReady lets a worker take the lane's head. Called with mu held.
+func (d *Dispatcher) makeReady(l *lane) {
+	l.state = laneQueued
+	d.ready.push(l)
+	d.rouse()
+}
+
+// rouse gets a worker going for a ready lane. Called with mu held.
+func (d *Dispatcher) rouse() {
+	switch {
+	case d.closing:
+	case d.idle > 0:
+		d.wake.Signal()
+	case d.workers < d.cfg.Workers:
+		d.workers++
+		go d.work()
+	}
+}
+
+// work is one worker: it takes ready lanes until the dispatcher closes, or until it has been idle while others are idle too.
+func (d *Dispatcher) work() {
+	w := new(worker)
+	d.mu.Lock()
+	d.crew = append(d.crew, w)
+	for {
+		for !d.closing && d.ready.len() == 0 {
+			d.idle++
+			d.wake.Wait()
+			d.idle--
+		}
+		if d.closing {
+			break
+		}
+		l := d.ready.pop()
+		switch {
+		case l.spilling:
+			l.state = laneHeld
+		case !l.unit.mayRun():
+			l.state = laneParked
+			l.unit.parked = append(l.unit.parked, l)
+		default:
+			d.step(w, l)
+		}
+	}
+	if d.workers--; d.workers == 0 {
+		close(d.drained)
+	}
+	d.mu.Unlock()
+}
+
+// step runs the head of l. Called and returns with mu held; not held while the function runs.
+func (d *Dispatcher) step(w *worker, l *lane) {
+	t, u := l.head, l.unit
+	l.state, w.lane = laneRunning, l
+	u.running++
+	d.busy++
+	w.fn, w.skip = u.fn, t.skip
+	d.mu.Unlock()
+	wait := d.run(w, t)
+	d.mu.Lock()
+	w.lane = nil
+	d.busy--
+	u.running--
+	if wait == 0 {
+		l.pop()
+	}
+	d.unpark(u)
+	switch {
+	case l.head == nil:
+		if l.key.hash != 0 {
+			delete(d.lanes, l.key)
+		}
+	case wait > 0:
+		d.block(l, wait)
+	case l.head.after.After(d.now()):
+		d.block(l, l.head.after.Sub(d.now()))
+	default:
+		d.makeReady(l)
+	}
+}
+
+// unpark lets one more lane of u try again. Called with mu held.
+func (d *Dispatcher) unpark(u *unit) {
+	if len(u.parked) == 0 || !u.mayRun() {
+		return
+	}
+	l := u.parked[0]
+	u.parked[0] = nil
+	if u.parked = u.parked[1:]; len(u.parked) == 0 {
+		u.parked = nil
+	}
+	d.makeReady(l)
+}
+
+// unparkAll is for when a function's limits or its pause changed. Called with mu held.
+func (d *Dispatcher) unparkAll(u *unit) {
+	parked := u.parked
+	u.parked = nil
+	for _, l := range parked {
+		d.makeReady(l)
+	}
+}
+
+// giveBack settles everything still queued as not safe: its sender keeps it. What is in the journal stays there.
+func (d *Dispatcher) giveBack() {
+	var left []*task
+	d.mu.Lock()
+	d.eachLane(func(l *lane) bool {
+		for t := l.head; t != nil; t = t.next {
+			left = append(left, t)
+		}
+		return true
+	})
+	d.mu.Unlock()
+	for _, t := range left {
+		d.over(t, triggers.Settlement{Err: errClosing})
+	}
+}
+
+// settle tells the source, once. From then on the task, if it is not over, lives in the journal. It reports whether this was
+// the time.
+func (t *task) settle(s triggers.Settlement) bool {
+	if !t.settled.CompareAndSwap(false, true) {
+		return false
+	}
+	t.route.live.Add(-1)
+	if t.receipt != nil {
+		t.receipt.Settle(s)
+	}
+	return true
+}

@@ -1,0 +1,208 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/triggers"
+)
+
+var errClosing = errors.New("the agent is stopping")
+
+// Route is one trigger of one function, compiled. Nil functions mean the manifest does not ask for it.
+type Route struct {
+	Function string
+	Trigger  string // "mqtt[0]"
+	Source   string // which source brings its events
+	Pattern  event.Pattern
+	Order    func(*event.Event) (string, bool) // nil: no order
+	ID       func(*event.Event) (string, bool) // the sender's own message id
+	When     func(*event.Event) (bool, error)
+	MaxAge   time.Duration
+	Overflow function.Overflow
+
+	live atomic.Int32 // events neither settled nor journaled
+}
+
+// lane returns the hash of ev's order key. Events without a key share the empty one.
+func (r *Route) lane(ev *event.Event) uint64 {
+	if r.Order == nil {
+		return 0
+	}
+	key, _ := r.Order(ev)
+	return laneHash(key)
+}
+
+// table is what is deployed, as one immutable value.
+type table struct {
+	routes  []*Route
+	sources map[string]*event.Index[*Route]
+}
+
+func (d *Dispatcher) routes() []*Route { return d.table.Load().routes }
+
+// Deploy makes routes and functions what events are matched against from now on. Events already queued run with the
+// function of the same name, or become dead letters when there is none any more.
+func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
+	entries := map[string][]event.Entry[*Route]{}
+	for _, r := range routes {
+		entries[r.Source] = append(entries[r.Source], event.Entry[*Route]{Filter: r.Pattern.Filter(), Value: r})
+	}
+	t := &table{routes: routes, sources: map[string]*event.Index[*Route]{}}
+	for source, list := range entries {
+		t.sources[source] = event.NewIndex(list)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, u := range d.units {
+		u.fn = nil
+	}
+	for _, f := range functions {
+		d.unit(f.Name()).fn = f
+	}
+	for name, u := range d.units {
+		if u.fn == nil && u.running == 0 && len(u.parked) == 0 && !d.holds(u) {
+			delete(d.units, name)
+			continue
+		}
+		d.unparkAll(u)
+	}
+	d.table.Store(t)
+}
+
+func (d *Dispatcher) holds(u *unit) bool {
+	for _, l := range d.lanes {
+		if l.unit == u {
+			return true
+		}
+	}
+	return false
+}
+
+// unit returns the unit of that name, made if need be. Called with mu held.
+func (d *Dispatcher) unit(name string) *unit {
+	u := d.units[name]
+	if u == nil {
+		u = &unit{name: name}
+		d.units[name] = u
+	}
+	return u
+}
+
+// Sink returns where the source of that name hands its events over. Each source has its own, because an event is matched only
+// against the triggers its source subscribed for: overlapping filters live in different sources, and none is run twice.
+func (d *Dispatcher) Sink(source string) triggers.Sink { return &sink{d: d, source: source} }
+
+type sink struct {
+	d      *Dispatcher
+	source string
+	mu     sync.Mutex
+	match  []*Route // reused
+}
+
+// Accept matches ev and queues it once for each function that wants it. An event nobody wants is settled at once.
+func (s *sink) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.match = s.match[:0]
+	if x := s.d.table.Load().sources[s.source]; x != nil {
+		s.match = x.Match(ev.Topic, s.match)
+	}
+	if len(s.match) == 0 {
+		s.d.loss.add(LossUnmatched)
+		if r != nil {
+			r.Settle(triggers.Settlement{})
+		}
+		return nil
+	}
+	if len(s.match) > 1 && r != nil {
+		r = &fanout{left: len(s.match), to: r}
+	}
+	now := s.d.now()
+	for _, route := range s.match {
+		s.d.accept(&task{route: route, ev: ev, receipt: r, received: now, attempt: 1})
+	}
+	return nil
+}
+
+func (d *Dispatcher) accept(t *task) {
+	t.lane = t.route.lane(t.ev)
+	d.mu.Lock()
+	if d.closing || t.receipt == nil && d.live >= d.cfg.MaxQueued {
+		closing := d.closing
+		d.mu.Unlock()
+		if !closing {
+			d.loss.add(LossQueueFull)
+		} else if t.receipt != nil {
+			t.receipt.Settle(triggers.Settlement{Err: errClosing}) // not under mu: a receipt may take its source's lock
+		}
+		return
+	}
+	defer d.mu.Unlock()
+	t.unit = d.unit(t.route.Function)
+	t.unit.stats.Received.Add(1)
+	if t.receipt == nil {
+		d.live++
+	}
+	live := t.route.live.Add(1)
+	d.enqueue(t)
+	if int(live) == d.cfg.Window {
+		d.askSpill()
+	}
+}
+
+// Invoke runs the function of that name for ev now, for somebody who waits for the answer: it is not journaled and a failure
+// is theirs, in the settlement. The error says that there is no such function, or that it is paused.
+func (d *Dispatcher) Invoke(ctx context.Context, name string, ev *event.Event, r triggers.Receipt) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.units[name]
+	refuse := func(class function.Class, kind, why, hint string) error {
+		return &function.Error{Op: "invoke", Subject: name, Class: class, Kind: kind, Err: errors.New(why), Hint: hint}
+	}
+	switch {
+	case u == nil || u.fn == nil:
+		return refuse(function.ClassReject, "not-found", "no such function is deployed", "mayfly fn ls")
+	case u.fn.Paused:
+		return refuse(function.ClassOverload, "paused", "the function is paused", "mayfly fn resume "+name)
+	case d.closing:
+		return refuse(function.ClassOverload, "stopping", errClosing.Error(), "")
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("invoke %s: %w", name, err)
+	}
+	u.stats.Received.Add(1)
+	d.enqueue(&task{
+		unit: u, route: &Route{Function: name, Trigger: "invoke"}, ev: ev, receipt: r, sync: true, received: d.now(), attempt: 1,
+	})
+	return nil
+}
+
+// fanout settles one receipt when every function that got the event has settled it. One that is not safe makes the whole
+// event not safe: its sender will send it again, and the functions that were done recognise it.
+type fanout struct {
+	mu   sync.Mutex
+	left int
+	sum  triggers.Settlement
+	to   triggers.Receipt
+}
+
+func (f *fanout) Settle(s triggers.Settlement) {
+	f.mu.Lock()
+	if s.Err != nil && f.sum.Err == nil {
+		f.sum.Err = s.Err
+	}
+	f.sum.Journaled = f.sum.Journaled || s.Journaled
+	f.left--
+	last := f.left == 0
+	f.mu.Unlock()
+	if last {
+		f.to.Settle(f.sum)
+	}
+}

@@ -1,0 +1,275 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"mayfly/agent/placement"
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/triggers"
+)
+
+// worker is what one goroutine reuses from call to call.
+type worker struct {
+	lane *lane              // being run; guarded by Dispatcher.mu
+	fn   *function.Function // current at the start of the step
+	skip bool               // the task was shed meanwhile
+	call function.Call
+	res  function.Result
+	rec  Record
+	at   time.Time // the run's start
+}
+
+const (
+	overloadMin  = 10 * time.Millisecond
+	overloadMax  = time.Second
+	maxConflicts = 16
+)
+
+// run takes t through everything from matching to commit. It returns 0 when the lane is done with t, or how long the lane
+// has to wait before t is tried again.
+func (d *Dispatcher) run(w *worker, t *task) (wait time.Duration) {
+	if w.skip || !d.fetch(t) {
+		return 0
+	}
+	d.begin(w, t)
+	if over, wait := d.sift(w, t); over {
+		return wait
+	}
+	for range maxConflicts {
+		choice, err := d.invoke(w, t)
+		w.rec.Reason = string(choice.Reason)
+		if err == nil && w.res.Outcome == function.Done {
+			err = d.commit(w, t)
+		}
+		if function.ClassOf(err) == function.ClassConflict {
+			t.unit.stats.Conflicts.Add(1)
+			continue
+		}
+		return d.conclude(w, t, err)
+	}
+	return d.conclude(w, t, &function.Error{
+		Op: "commit", Subject: t.route.Function, Class: function.ClassRetry, Kind: "conflict",
+		Err:  fmt.Errorf("its state changed under it %d times in a row", maxConflicts),
+		Hint: `let events that touch the same keys have one order key, or set limits.concurrency = 1`,
+	})
+}
+
+// fetch makes sure that t has its event. It reports false when there is nothing left to run.
+func (d *Dispatcher) fetch(t *task) bool {
+	if t.ev != nil {
+		return true
+	}
+	e, err := d.dep.Journal.Load(t.unit.name, t.seq)
+	switch {
+	case err != nil && function.ClassOf(err) == function.ClassFatal:
+		d.fail(err)
+		return false
+	case err != nil:
+		d.loss.add(LossCorrupt)
+		d.dep.Log.Error("journal record lost", "function", t.unit.name, "seq", t.seq, "err", err)
+		d.dep.Journal.Removed(t.unit.name, t.seq)
+		return false
+	}
+	t.ev, t.attempt = e.Event, max(1, e.Attempt)
+	return true
+}
+
+func (d *Dispatcher) begin(w *worker, t *task) {
+	w.at = d.now()
+	w.rec = Record{
+		Time: t.received, Event: t.ev.ID, Topic: t.ev.Topic, Function: t.route.Function, Trigger: t.route.Trigger,
+		Node: d.cfg.Node, Attempt: t.attempt, Wait: w.at.Sub(t.received), Published: w.rec.Published[:0],
+	}
+}
+
+// sift settles what must not run: events of functions that are gone, too old, not wanted by `when`, already handled.
+func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
+	switch {
+	case w.fn == nil:
+		return true, d.bury(w, t, &function.Error{
+			Op: "invoke", Subject: t.route.Function, Class: function.ClassReject, Kind: "not-found",
+			Err: errors.New("the function was removed before this event ran"), Hint: "deploy it again, then: mayfly dlq replay",
+		})
+	case t.route.MaxAge > 0 && w.at.Sub(t.ev.Time) > t.route.MaxAge:
+		d.loss.add(LossExpired)
+		return true, d.drop(w, t, "expired")
+	}
+	if t.route.When != nil && t.attempt == 1 {
+		wanted, err := t.route.When(t.ev)
+		if err != nil {
+			return true, d.bury(w, t, err)
+		}
+		if !wanted {
+			t.unit.stats.Filtered.Add(1)
+			return true, d.drop(w, t, "filtered")
+		}
+	}
+	if t.seq == 0 && d.handled(w, t) {
+		t.unit.stats.Duplicate.Add(1)
+		return true, d.drop(w, t, "duplicate")
+	}
+	return false, 0
+}
+
+// drop ends an event that is to have no effect.
+func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
+	w.rec.Outcome = outcome
+	d.observe(w, t)
+	if t.seq == 0 {
+		d.over(t, triggers.Settlement{})
+		return 0
+	}
+	return d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, triggers.Settlement{}) })
+}
+
+// invoke places and runs one call.
+func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
+	f := w.fn
+	exec := time.Duration(t.unit.stats.exec.Load())
+	choice := placement.Place(f, d.dep.View.View(f), exec)
+	invoker := d.dep.Local
+	if !choice.Here {
+		var ok bool
+		if d.dep.Peers != nil {
+			invoker, ok = d.dep.Peers(choice.Node)
+		}
+		if !ok {
+			return choice, &function.Error{
+				Op: "place", Subject: f.Name(), Class: function.ClassOverload, Kind: "no-node",
+				Err: errors.New(string(choice.Reason)), Hint: "mayfly fn show " + f.Name(),
+			}
+		}
+	}
+	start := d.now()
+	w.res.Reset()
+	d.prepare(w, t, start)
+	w.rec.Node = choice.Node
+	ctx := context.Background() // the call's deadline bounds it; a drain lets it finish
+	err := invoker.Invoke(ctx, &w.call, &w.res)
+	run := d.now().Sub(start)
+	w.rec.Run, w.rec.CPU, w.rec.Cold = run, w.res.Usage.CPU, w.res.Usage.Cold
+	d.account(t, &w.res, run, exec)
+	return choice, err
+}
+
+func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
+	f := w.fn
+	w.call = function.Call{
+		Function: f, Event: t.ev, Trigger: t.route.Trigger, Pattern: t.route.Pattern, Attempt: t.attempt,
+		Deadline: now.Add(f.Manifest.Limits.Timeout), Node: d.cfg.Node,
+	}
+	if f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "" {
+		w.call.State = &state{d.dep.Store, f.Name()}
+	}
+	if len(f.Manifest.Permissions.Secrets) > 0 && d.dep.Secrets != nil {
+		w.call.Secrets = d.dep.Secrets(f)
+	}
+}
+
+func (d *Dispatcher) account(t *task, res *function.Result, run, average time.Duration) {
+	s := &t.unit.stats
+	s.RunNanos.Add(int64(run))
+	s.CPUNanos.Add(int64(res.Usage.CPU))
+	s.BytesIn.Add(res.Usage.BytesIn)
+	s.BytesOut.Add(res.Usage.BytesOut)
+	s.exec.Store(int64(average + (run-average)/8))
+}
+
+// conclude acts on how a run ended. This is the only place where the class of a failure decides (promise D6).
+func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
+	d.logged(w, t)
+	if err == nil {
+		switch w.res.Outcome {
+		case function.Done:
+			return 0 // committed
+		case function.Retry:
+			err = &function.Error{Op: "invoke", Subject: t.route.Function, Class: function.ClassRetry, Kind: "asked",
+				Err: said(&w.res, "the function asked for a retry"), After: w.res.RetryAfter}
+		case function.Reject:
+			err = &function.Error{Op: "invoke", Subject: t.route.Function, Class: function.ClassReject, Kind: "rejected",
+				Err: said(&w.res, "the function rejected the event")}
+		}
+	}
+	d.note(t, err)
+	if t.sync {
+		w.failed("failed", err)
+		d.observe(w, t)
+		d.over(t, triggers.Settlement{Err: err, Outcome: w.res.Outcome})
+		return 0
+	}
+	switch function.ClassOf(err) {
+	case function.ClassFatal:
+		d.fail(err)
+		d.over(t, triggers.Settlement{Err: err})
+		return 0
+	case function.ClassOverload, function.ClassNotHere:
+		t.unit.stats.Overloaded.Add(1)
+		return jitter(overloadMin, overloadMax, t.attempt)
+	case function.ClassReject:
+		return d.bury(w, t, err)
+	default:
+		if t.attempt >= max(1, w.fn.Manifest.Retry.MaxAttempts) {
+			return d.bury(w, t, fmt.Errorf("%d attempts are used up: %w", t.attempt, err))
+		}
+		return d.retry(w, t, err)
+	}
+}
+
+func said(res *function.Result, otherwise string) error {
+	if res.Failure != "" {
+		return errors.New(res.Failure)
+	}
+	return errors.New(otherwise)
+}
+
+// jitter is exponential back-off with full jitter (Brooker, "Exponential backoff and jitter").
+func jitter(lo, hi time.Duration, attempt int) time.Duration {
+	ceiling := min(hi, lo<<min(attempt, 20))
+	if ceiling <= lo {
+		return max(lo, time.Millisecond)
+	}
+	return lo + rand.N(ceiling-lo)
+}
+
+func (d *Dispatcher) note(t *task, err error) {
+	t.unit.stats.Failed.Add(1)
+	t.unit.stats.LastError.Store(&Failure{Time: d.now(), Event: t.ev.ID, Kind: function.KindOf(err), Text: err.Error()})
+}
+
+func (w *worker) failed(outcome string, err error) {
+	w.rec.Outcome, w.rec.Kind, w.rec.Error = outcome, function.KindOf(err), err.Error()
+}
+
+func (d *Dispatcher) logged(w *worker, t *task) {
+	if len(w.res.Log) > 0 || w.res.Dropped > 0 {
+		t.unit.stats.LogDropped.Add(int64(w.res.Dropped))
+		d.dep.Observer.Logged(w.fn, t.ev, w.res.Log, w.res.Dropped)
+	}
+}
+
+func (d *Dispatcher) observe(w *worker, t *task) { d.dep.Observer.Observed(&w.rec) }
+
+// over ends a task. Safe from any goroutine, any number of times.
+func (d *Dispatcher) over(t *task, s triggers.Settlement) {
+	if !t.settle(s) || t.receipt != nil {
+		return
+	}
+	d.mu.Lock()
+	d.live--
+	d.mu.Unlock()
+	if s.Err != nil {
+		d.loss.add(LossUndelivered)
+	}
+}
+
+func topics(into []string, msgs []event.Message) []string {
+	for i := range msgs {
+		into = append(into, msgs[i].Topic)
+	}
+	return into
+}

@@ -1,0 +1,230 @@
+package dispatch
+
+import (
+	"time"
+
+	"mayfly/agent/journal"
+	"mayfly/function"
+	"mayfly/store"
+	"mayfly/triggers"
+)
+
+// Spilling keeps the broker's short queue from overflowing ([D3]): when a trigger's in-flight window stays full, the events in
+// it that wait are journaled in synced batches and then acknowledged. Memory first, disk on overflow. A lane is journaled
+// from its head, also when the head is running, so that what is in the journal is always older than what is only at the
+// broker: the order per key survives a crash ([D5]). Events behind one that waits for its retry are journaled too, so that a
+// waiting retry never blocks the window ([D6]).
+
+const (
+	spillBatch      = 256
+	spillBatchBytes = 1 << 20
+)
+
+// askSpill wakes runSpill. It never blocks.
+func (d *Dispatcher) askSpill() {
+	select {
+	case d.spillq <- struct{}{}:
+	default:
+	}
+}
+
+func (d *Dispatcher) runSpill() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-d.spillq:
+		case <-timer.C:
+		}
+		next, again := time.Hour, true
+		for again {
+			var batch []*task
+			var shed []*task
+			batch, shed, again = d.pressed()
+			for _, t := range shed {
+				d.loss.add(LossShed)
+				d.over(t, triggers.Settlement{})
+			}
+			if len(batch) > 0 && !d.spill(batch) {
+				again = false
+			}
+			if len(batch) > 0 || again {
+				next = d.cfg.SpillAfter
+			}
+		}
+		if d.underPressure() {
+			next = d.cfg.SpillAfter / 2
+		}
+		timer.Reset(next)
+	}
+}
+
+// underPressure says whether a window is full now, whatever its age.
+func (d *Dispatcher) underPressure() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.lanes {
+		if l.head != nil && int(l.head.route.live.Load()) >= d.cfg.Window {
+			return true
+		}
+	}
+	return d.ready.len() > 0
+}
+
+// pressed returns tasks that should be journaled now, marked as spilling, lane by lane from the head; tasks to be shed by their
+// trigger's policy; and whether there are more.
+func (d *Dispatcher) pressed() (batch, shed []*task, more bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, size := d.now(), 0
+	take := func(l *lane) bool {
+		if l.spilling || !d.shouldSpill(l, now) {
+			return true
+		}
+		if l.head.route.Overflow == function.OverflowShed && l.head.seq == 0 {
+			shed = l.shed(shed)
+			return true
+		}
+		for t := l.head; t != nil; t = t.next {
+			if t.seq != 0 || t.sync || t.ending {
+				continue
+			}
+			if len(batch) >= spillBatch || size+len(t.ev.Data) > spillBatchBytes && len(batch) > 0 {
+				return false
+			}
+			t.spilling = make(chan struct{})
+			batch, size = append(batch, t), size+len(t.ev.Data)
+			if !l.spilling {
+				l.spilling = true
+				d.spilling = append(d.spilling, l)
+			}
+		}
+		return true
+	}
+	d.eachLane(func(l *lane) bool {
+		more = !take(l)
+		return !more
+	})
+	return batch, shed, more
+}
+
+// shouldSpill says whether l's tasks have waited long enough in a full window, or wait behind a retry.
+func (d *Dispatcher) shouldSpill(l *lane, now time.Time) bool {
+	h := l.head
+	if h == nil || h.route.Overflow == function.OverflowHold || h.sync {
+		return false
+	}
+	if l.state == laneBlocked && h.seq != 0 {
+		return h.next != nil
+	}
+	return int(h.route.live.Load()) >= d.cfg.Window && now.Sub(h.received) >= d.cfg.SpillAfter
+}
+
+// eachLane visits every lane until visit returns false. Called with mu held.
+func (d *Dispatcher) eachLane(visit func(*lane) bool) {
+	for _, l := range d.lanes {
+		if !visit(l) {
+			return
+		}
+	}
+	for i := range d.ready.len() {
+		if l := d.ready.ring[(d.ready.at+i)%len(d.ready.ring)]; l.key.hash == 0 && !visit(l) {
+			return
+		}
+	}
+	for _, u := range d.units {
+		for _, l := range u.parked {
+			if l.key.hash == 0 && !visit(l) {
+				return
+			}
+		}
+	}
+	for _, w := range d.crew {
+		if w.lane != nil && w.lane.key.hash == 0 && !visit(w.lane) {
+			return
+		}
+	}
+	for _, l := range d.timers {
+		if l.key.hash == 0 && !visit(l) {
+			return
+		}
+	}
+}
+
+// spill journals the batch and then settles it. It reports false when the journal or the disk has no room: the events stay
+// with their senders.
+func (d *Dispatcher) spill(batch []*task) bool {
+	entries := make([]*journal.Entry, len(batch))
+	var marks []store.Op
+	d.mu.Lock()
+	for i, t := range batch {
+		entries[i] = d.entry(t)
+		marks = append(marks, d.markOps(t.unit.fn, t)...)
+	}
+	d.mu.Unlock()
+	ops, err := d.dep.Journal.AppendOps(entries)
+	if err == nil {
+		synced := make(chan error, 1)
+		if err = d.dep.Store.Submit(append(ops, marks...), func(err error) { synced <- err }); err == nil {
+			err = <-synced
+			if err != nil {
+				d.fail(err)
+			}
+		}
+	}
+	if function.ClassOf(err) == function.ClassFatal {
+		d.fail(err)
+	}
+	if err == nil {
+		d.dep.Journal.Appended(entries)
+	}
+	d.mu.Lock()
+	for i, t := range batch {
+		if err == nil {
+			t.seq = entries[i].Seq
+		}
+		close(t.spilling)
+		t.spilling = nil
+	}
+	for _, l := range d.spilling {
+		l.spilling = false
+		if err == nil {
+			l.forget()
+		}
+		if l.state == laneHeld {
+			d.makeReady(l)
+		}
+	}
+	d.spilling = d.spilling[:0]
+	d.mu.Unlock()
+	if err == nil {
+		for _, t := range batch {
+			d.over(t, triggers.Settlement{Journaled: true})
+		}
+		d.spilled.Add(int64(len(batch)))
+	}
+	return err == nil
+}
+
+// forget drops the payloads of what is in the journal and not running: memory stays bounded by the window.
+func (l *lane) forget() {
+	for t := l.head; t != nil; t = t.next {
+		if t.seq != 0 && (t != l.head || l.state != laneRunning) {
+			t.ev = nil
+		}
+	}
+}
+
+// shed marks what waits in l, but for the newest, as not to be run: the trigger's own wish under pressure.
+func (l *lane) shed(into []*task) []*task {
+	for t := l.head; t != l.tail; t = t.next {
+		if t == l.head && l.state == laneRunning || t.ending || t.seq != 0 || t.sync || t.skip {
+			continue
+		}
+		t.skip = true
+		into = append(into, t)
+	}
+	return into
+}

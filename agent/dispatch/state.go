@@ -1,0 +1,111 @@
+package dispatch
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"mayfly/function"
+	"mayfly/store"
+)
+
+// state is a function's committed state as its calls see it.
+type state struct {
+	store Store
+	name  string
+}
+
+var _ function.State = (*state)(nil)
+
+// Get returns a value and its version.
+func (s *state) Get(key []byte) ([]byte, uint64, error) {
+	return s.store.Get(store.State.Key(s.name, key))
+}
+
+// List yields keys in order.
+func (s *state) List(prefix, cursor []byte, yield func(key []byte) bool) error {
+	base := store.State.Prefix(s.name)
+	var after []byte
+	if len(cursor) > 0 {
+		after = append(append([]byte(nil), base...), cursor...)
+	}
+	return s.store.Scan(append(append([]byte(nil), base...), prefix...), after, func(key, _ []byte, _ uint64) bool {
+		return yield(key[len(base):])
+	})
+}
+
+// Usage counts the bytes of all keys and values.
+func (s *state) Usage() (int64, error) {
+	base, sum := store.State.Prefix(s.name), int64(0)
+	err := s.store.Scan(base, nil, func(key, value []byte, _ uint64) bool {
+		sum += int64(len(key) - len(base) + len(value))
+		return true
+	})
+	return sum, err
+}
+
+func stateOps(name string, writes []function.StateWrite) []store.Op {
+	ops := make([]store.Op, 0, len(writes)+4)
+	for i := range writes {
+		w := &writes[i]
+		ops = append(ops, store.Op{
+			Key: store.State.Key(name, w.Key), Value: w.Value, Delete: w.Delete, TTL: w.TTL, Checked: w.Checked, Expect: w.Expect,
+		})
+	}
+	return ops
+}
+
+// A done mark remembers that a function with state has dealt with an event, so that the same event delivered again is
+// acknowledged without running ([D4]). It is keyed by the sender's own message id where the manifest says how to find it; else
+// by the broker's redelivery evidence, session and packet id, and holds a hash of topic and payload. A packet id is in use for
+// one message at a time, so its mark is overwritten by the next one and marks need no clearing away.
+
+// handled says whether t was dealt with before. Only functions with state ask: for others a repetition is allowed and cheaper.
+func (d *Dispatcher) handled(w *worker, t *task) bool {
+	key, value := d.mark(w.fn, t)
+	if key == nil || value != nil && !t.ev.Dup {
+		return false
+	}
+	found, version, err := d.dep.Store.Get(key)
+	return err == nil && version != 0 && found != nil && (value == nil || string(found) == string(value))
+}
+
+func (d *Dispatcher) markOps(f *function.Function, t *task) []store.Op {
+	key, value := d.mark(f, t)
+	switch {
+	case key == nil:
+		return nil
+	case value == nil:
+		return []store.Op{{Key: key, Value: []byte{1}, TTL: d.cfg.Dedupe}}
+	}
+	return []store.Op{{Key: key, Value: value}}
+}
+
+// mark returns the key of t's done mark, and the evidence to compare; nil evidence means that the key says it all.
+func (d *Dispatcher) mark(f *function.Function, t *task) (key, evidence []byte) {
+	if f == nil || f.Manifest.State.Scope == function.ScopeNone || f.Manifest.State.Scope == "" || t.sync {
+		return nil, nil
+	}
+	if t.route.ID != nil && t.ev != nil {
+		if id, ok := t.route.ID(t.ev); ok && id != "" {
+			return store.Done.Key(f.Name(), []byte("id/"+id)), nil
+		}
+	}
+	if t.ev == nil || t.ev.Delivery.Session == "" {
+		return nil, nil
+	}
+	h := sha256.New()
+	h.Write([]byte(t.ev.Topic))
+	h.Write([]byte{0})
+	h.Write(t.ev.Data)
+	packet := binary.BigEndian.AppendUint16([]byte("at/"+t.ev.Delivery.Session+"/"), t.ev.Delivery.PacketID)
+	return store.Done.Key(f.Name(), packet), h.Sum(nil)[:16]
+}
+
+// laneHash names a lane: 0 means no order. Two keys that share a hash share a lane, which keeps every promise.
+func laneHash(key string) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
+	}
+	return max(1, h)
+}

@@ -1,0 +1,96 @@
+package dispatch
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Loss is a reason why an event did not reach a function, or its effects did not become true. Every one is counted (D8).
+type Loss int
+
+// Reasons.
+const (
+	LossUnmatched   Loss = iota // no trigger wants it: a subscription that is being removed
+	LossQueueFull               // QoS 0, and the queue is full
+	LossShed                    // overflow = "shed-oldest", and the window stayed full
+	LossExpired                 // older than the trigger's max_age
+	LossCorrupt                 // its journal record could not be read
+	LossDeadLetter              // the function rejected it or its attempts are used up; kept as a dead letter
+	LossUndelivered             // QoS 0, and the agent could not finish it
+	lossKinds
+)
+
+func (l Loss) String() string {
+	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "dead-letter", "undelivered"}[l]
+}
+
+type losses [lossKinds]atomic.Int64
+
+func (l *losses) add(reason Loss) { l[reason].Add(1) }
+
+// Counters are what a function has seen since the agent started.
+type Counters struct {
+	Received, Done, Filtered, Duplicate, Retried, Dead, Failed, Overloaded, Conflicts atomic.Int64
+	RunNanos, CPUNanos, BytesIn, BytesOut, Published, LogDropped                      atomic.Int64
+	LastError                                                                         atomic.Pointer[Failure]
+	exec                                                                              atomic.Int64 // moving average of the run time, ns
+}
+
+// Failure is the last thing that went wrong with a function.
+type Failure struct {
+	Time  time.Time
+	Event string
+	Kind  string
+	Text  string
+}
+
+// Record says what became of one event in one function; the material of `mayfly events` and `mayfly explain`.
+type Record struct {
+	Time      time.Time // received
+	Event     string
+	Topic     string
+	Function  string
+	Trigger   string
+	Node      string
+	Reason    string // why there
+	Outcome   string // done, retry, dead-letter, filtered, duplicate, expired, overload
+	Kind      string // of the error
+	Error     string
+	Attempt   int
+	Wait      time.Duration // until it ran
+	Run       time.Duration
+	CPU       time.Duration
+	Published []string // topics
+	Writes    int
+	Cold      bool
+}
+
+// FunctionStats is a function's line in `mayfly status`.
+type FunctionStats struct {
+	Name     string
+	Queued   int
+	Running  int
+	Counters *Counters
+}
+
+// Stats returns the counters by function and the losses by reason.
+func (d *Dispatcher) Stats() (functions []FunctionStats, lost map[string]int64) {
+	d.mu.Lock()
+	queued := map[*unit]int{}
+	for _, l := range d.lanes {
+		for t := l.head; t != nil; t = t.next {
+			queued[l.unit]++
+		}
+	}
+	for _, u := range d.units {
+		functions = append(functions, FunctionStats{u.name, queued[u] + len(u.parked), u.running, &u.stats})
+	}
+	d.mu.Unlock()
+	lost = map[string]int64{}
+	for i := range d.loss {
+		if n := d.loss[i].Load(); n != 0 {
+			lost[Loss(i).String()] = n
+		}
+	}
+	return functions, lost
+}
