@@ -181,9 +181,11 @@ func TestOrderPerKeyAndParallelAcrossKeys(t *testing.T) {
 		b.send("in/b", "b1")
 		time.Sleep(10 * time.Millisecond)
 		synctest.Wait()
+		mu.Lock()
 		if got := byPrefix(order, "in/b"); len(got) != 1 {
 			t.Error("another key waited [D5]")
 		}
+		mu.Unlock()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := byPrefix(order, "in/a"); !slices.IsSorted(got[1:]) || got[0] != "in/a a1slow" || len(got) != 6 {
@@ -211,9 +213,11 @@ func TestRetryIsJournaledHoldsBackItsKeyAndThenDeadLetters(t *testing.T) {
 		synctest.Wait()
 		b.wantSafe("bad", true)
 		b.wantSafe("other", false)
+		mu.Lock()
 		if slices.Contains(order, "next") {
 			t.Error("an event overtook the retry of its own key [D5] [D6]")
 		}
+		mu.Unlock()
 		time.Sleep(150 * time.Millisecond)
 		synctest.Wait()
 		b.wantSafe("next", true) // journaled, so that the window is free

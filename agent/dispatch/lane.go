@@ -192,7 +192,7 @@ func (d *Dispatcher) step(w *worker, l *lane) {
 	l.state, w.lane = laneRunning, l
 	u.running++
 	d.busy++
-	w.fn, w.skip = u.fn, t.skip
+	w.fn, w.skip, w.live = u.fn, t.skip, t.seq == 0
 	d.mu.Unlock()
 	wait := d.run(w, t)
 	d.mu.Lock()

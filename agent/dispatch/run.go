@@ -18,6 +18,7 @@ type worker struct {
 	lane *lane              // being run; guarded by Dispatcher.mu
 	fn   *function.Function // current at the start of the step
 	skip bool               // the task was shed meanwhile
+	live bool               // the task was not in the journal at the start of the step
 	call function.Call
 	res  function.Result
 	rec  Record
@@ -109,7 +110,7 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 			return true, d.drop(w, t, "filtered")
 		}
 	}
-	if t.seq == 0 && d.handled(w, t) {
+	if w.live && d.handled(w, t) {
 		t.unit.stats.Duplicate.Add(1)
 		return true, d.drop(w, t, "duplicate")
 	}
@@ -118,6 +119,7 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 
 // drop ends an event that is to have no effect.
 func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
+	d.claim(t)
 	w.rec.Outcome = outcome
 	d.observe(w, t)
 	if t.seq == 0 {
