@@ -16,9 +16,10 @@ type Subscription struct {
 	QoS      byte
 }
 
-// Group is a set of subscriptions that share one broker session. No two different filters in it overlap: a broker may
+// Group is a set of subscriptions that share one broker session. No two filters in it overlap, nor are equal: a broker may
 // send a message once per overlapping subscription of one session ([MQTT-3.3.5-1]), and the copies could not be told from
-// equal readings. Number and members are stable: a subscription keeps its group for as long as it exists.
+// equal readings; and of two equal filters the broker keeps one, so that the retained messages for a new trigger would be sent
+// to the old one again. Number and members are stable: a subscription keeps its group for as long as it exists.
 type Group struct {
 	Broker  string
 	Number  int
@@ -70,7 +71,7 @@ func fits(groups []Group, s Subscription, number int) bool {
 			continue
 		}
 		for _, m := range groups[i].Members {
-			if m.Filter != s.Filter && event.Overlaps(m.Filter, s.Filter) {
+			if event.Overlaps(m.Filter, s.Filter) {
 				return false
 			}
 		}
