@@ -1,0 +1,71 @@
+package tomlcheck
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Set gives the key at path ("broker.site.url") a value from its text, as environment variables and flags do; name says where it
+// comes from. Text needs no quotes; the elements of a list are separated by commas. Keys of maps are made when they are new.
+func (r *Reader) Set(path, text, name string) {
+	from := place{name: name}
+	report := func(problem, hint string) {
+		r.faults = append(r.faults, from.fault(path, problem, hint))
+	}
+	if r.set(r.root, strings.Split(path, "."), "", text, report) {
+		r.seen[path] = from
+	}
+}
+
+func (r *Reader) set(v reflect.Value, keys []string, path, text string, report func(problem, hint string)) bool {
+	fields := Fields(v.Type())
+	f, ok := find(fields, keys[0])
+	if !ok {
+		report("unknown key "+join(path, keys[0]), r.suggest(keys[0], path, fields))
+		return false
+	}
+	return r.setField(f, v.Field(f.index), keys, path, text, report)
+}
+
+func (r *Reader) setField(f Field, v reflect.Value, keys []string, path, text string, report func(problem, hint string)) bool {
+	path, keys = join(path, keys[0]), keys[1:]
+	k := f.Type.Kind()
+	switch {
+	case k == reflect.Struct && !Leaf(f.Type) && len(keys) > 0:
+		return r.set(v, keys, path, text, report)
+	case k == reflect.Map && !Leaf(f.Type) && len(keys) > 0:
+		ok := false
+		r.entry(f.elem(), v, keys[0], func(ev reflect.Value) {
+			ok = r.setField(f.elem(), ev, keys, path, text, report)
+		})
+		return ok
+	case k == reflect.Slice && !Leaf(f.Type) && Leaf(f.Type.Elem()) && len(keys) == 0:
+		return r.setList(f, v, text, report)
+	case !Leaf(f.Type) || len(keys) > 0:
+		report(fmt.Sprintf("%s cannot be set from here", path), "say it in a file")
+		return false
+	}
+	if err := f.set(v, text); err != nil {
+		report(describe(err))
+		return false
+	}
+	return true
+}
+
+func (r *Reader) setList(f Field, v reflect.Value, text string, report func(problem, hint string)) bool {
+	out := reflect.MakeSlice(f.Type, 0, 0)
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		ev := reflect.New(f.Type.Elem()).Elem()
+		if err := f.elem().set(ev, item); err != nil {
+			report(describe(err))
+			return false
+		}
+		out = reflect.Append(out, ev)
+	}
+	v.Set(out)
+	return true
+}
