@@ -1,0 +1,267 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/internal/mosquitto"
+)
+
+func TestEventCarriesWhatTheMessageSaid(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	s := session(t, b, sub("plant/+/temp"), &notes{})
+	in, _ := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, event.Message{Topic: "plant/7/temp", Data: []byte("21"), QoS: 1}, event.Message{Topic: "plant/7/temp", QoS: 0})
+
+	first, second := in.next(t), in.next(t)
+	ev := first.ev
+	if ev.Topic != "plant/7/temp" || ev.Subject != ev.Topic || ev.Source != "mqtt://site/plant/7/temp" || ev.Broker != "site" ||
+		ev.Type != event.TypeMQTT || string(ev.Data) != "21" || ev.QoS != 1 || ev.Retained || ev.Dup || ev.ID == "" || ev.Time.IsZero() {
+		t.Errorf("event is %+v", ev)
+	}
+	if want := (event.Delivery{Session: s.ClientID(), Epoch: 1, PacketID: 1}); ev.Delivery != want {
+		t.Errorf("delivery is %+v, want %+v", ev.Delivery, want)
+	}
+	if second.r != nil || second.ev.QoS != 0 || second.ev.Delivery != (event.Delivery{}) || second.ev.ID == ev.ID {
+		t.Errorf("QoS 0: receipt %v, event %+v", second.r, second.ev)
+	}
+	first.settle(nil)
+	eventually(t, "acknowledged", func() bool { return s.Status().Acked == 1 })
+}
+
+// Promise D5: acknowledgements leave in the order received, whatever the order of settling.
+func TestAcknowledgementsLeaveInTheOrderReceived(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	s := session(t, b, sub("in"), &notes{})
+	in, _ := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 25)...)
+	first := in.take(t, 20) // mosquitto's window
+	for i := 19; i > 0; i-- {
+		first[i].settle(nil)
+	}
+	if st := s.Status(); st.Acked != 0 || st.Unsettled != 1 {
+		t.Fatalf("%d acknowledged, %d unsettled while the oldest is open", st.Acked, st.Unsettled)
+	}
+	first[0].settle(nil)
+	first[0].settle(errors.New("twice")) // harmless
+	rest := in.take(t, 5)
+	for i, g := range append(first, rest...) {
+		if string(g.ev.Data) != fmt.Sprint(i) {
+			t.Errorf("event %d carries %s", i, g.ev.Data)
+		}
+	}
+	if st := s.Status(); st.Acked != 20 || st.Unsettled != 5 {
+		t.Errorf("%d acknowledged, %d unsettled, want 20 and 5", st.Acked, st.Unsettled)
+	}
+}
+
+// Promise D1: what is not settled is not acknowledged, so the broker sends it again, with its packet id and DUP.
+func TestUnsettledEventsComeAgainAfterTheConnectionIsLost(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	s := session(t, b, sub("in"), &notes{})
+	in, _ := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 5)...)
+	before := in.take(t, 5)
+	before[0].settle(nil)
+	eventually(t, "acknowledged", func() bool { return s.Status().Acked == 1 })
+	say(t, p, numbered("other", 0, 1)...) // the broker has read the acknowledgement when it answers this one after a while
+	s.cut()
+
+	after := in.take(t, 4)
+	for i, g := range after {
+		want := before[i+1].ev
+		if string(g.ev.Data) != string(want.Data) || !g.ev.Dup || g.ev.Delivery.PacketID != want.Delivery.PacketID || g.ev.Delivery.Epoch != 2 {
+			t.Errorf("redelivery %d: %s dup=%t %+v, before %s %+v", i, g.ev.Data, g.ev.Dup, g.ev.Delivery, want.Data, want.Delivery)
+		}
+		before[i+1].settle(nil) // receipts of the old connection do nothing
+	}
+	if st := s.Status(); st.Unsettled != 4 || st.Redelivered != 4 {
+		t.Errorf("unsettled %d, redelivered %d, want 4 and 4", st.Unsettled, st.Redelivered)
+	}
+}
+
+// cut ends the connection as a failing network would.
+func (s *Session) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.window.link.end(errors.New("cut by the test"))
+}
+
+func TestEventGivenBackComesAgainAfterTheHoldOff(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	s := session(t, b, sub("in"), &notes{})
+	in, _ := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 3)...)
+	first := in.take(t, 3)
+	first[0].settle(nil)
+	first[1].settle(errors.New("disk full"))
+	first[2].settle(nil)
+	again := in.take(t, 2)
+	for i, want := range []string{"1", "2"} {
+		if string(again[i].ev.Data) != want || !again[i].ev.Dup {
+			t.Errorf("redelivery %d is %s dup=%t, want %s", i, again[i].ev.Data, again[i].ev.Dup, want)
+		}
+		again[i].settle(nil)
+	}
+	eventually(t, "acknowledged on the second connection", func() bool { st := s.Status(); return st.Acked == 3 && st.Connects == 2 })
+	if st := s.Status(); st.GivenBack != 1 || st.Unsettled != 0 {
+		t.Errorf("given back %d, unsettled %d", st.GivenBack, st.Unsettled)
+	}
+}
+
+func TestFloodIsLeftToTheBroker(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	c := sub("in")
+	c.MaxEvents = 3
+	s := session(t, b, c, &notes{})
+	in, _ := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 5)...)
+	first := in.take(t, 3)
+	eventually(t, "connection given up", func() bool { return s.Status().Connects == 2 })
+	if len(in.events) > 3 {
+		t.Fatalf("%d events beyond the bound", len(in.events))
+	}
+	for _, g := range first {
+		g.settle(nil) // too late: another connection
+	}
+	for want := range 5 {
+		g := in.next(t)
+		if string(g.ev.Data) != fmt.Sprint(want) {
+			t.Errorf("event %s, want %d", g.ev.Data, want)
+		}
+		g.settle(nil)
+	}
+}
+
+func TestVolatileMessagesAreShedAndCounted(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	b.MaxPayload = 10
+	s := session(t, b, sub("in"), &notes{})
+	in := newBasket()
+	in.refuse = &function.Error{Class: function.ClassOverload, Kind: "queue-full"}
+	start(t, func(ctx context.Context) error { return s.Run(ctx, in) })
+	eventually(t, "subscribed", func() bool { return s.Status().Connected })
+	big := b
+	big.MaxPayload = 100
+	p, _ := publisher(t, big)
+	long := make([]byte, 11)
+	say(t, p, event.Message{Topic: "in"}, event.Message{Topic: "in"}, event.Message{Topic: "in", Data: long},
+		event.Message{Topic: "in", Data: long, QoS: 1}, event.Message{Topic: "in", Data: long, QoS: 1})
+	eventually(t, "shed", func() bool { return s.Status().Shed["too-large"] == 3 })
+	if st := s.Status(); st.Shed["queue-full"] != 2 || st.Acked != 2 {
+		t.Errorf("status %+v", st)
+	}
+}
+
+func TestRunDrainsWhatIsSettledInTime(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	c := sub("in")
+	c.Drain = patience
+	memory := &notes{}
+	s := session(t, b, c, memory)
+	in, r := listen(t, s)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 2)...)
+	all := in.take(t, 2)
+	r.cancel()
+	say(t, p, numbered("in", 2, 3)...) // stays at the broker
+	all[0].settle(nil)
+	all[1].settle(nil)
+	r.stop(t)
+	if n := len(in.events); n != 0 {
+		t.Fatalf("%d events handed on while stopping", n)
+	}
+	in, _ = listen(t, session(t, b, c, memory))
+	g := in.next(t)
+	if string(g.ev.Data) != "2" {
+		t.Errorf("after the restart came %s, want 2", g.ev.Data)
+	}
+	g.settle(nil)
+}
+
+// Whoever connects with the trigger's id has the session, and what was unacknowledged.
+func TestTakeover(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	old := session(t, b, sub("in"), &notes{})
+	in, r := listen(t, old)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 3)...)
+	in.take(t, 3)
+	r.cancel() // so that it does not fight back
+	in, _ = listen(t, session(t, b, sub("in"), &notes{}))
+	for want := range 3 {
+		if g := in.next(t); string(g.ev.Data) != fmt.Sprint(want) {
+			t.Errorf("the new owner got %s, want %d", g.ev.Data, want)
+		}
+	}
+}
+
+func TestPurgeMakesTheBrokerForget(t *testing.T) {
+	b := at(mustRun(t, mosquitto.Options{}).URL())
+	memory := &notes{}
+	s := session(t, b, sub("in"), memory)
+	_, r := listen(t, s)
+	r.stop(t)
+	p, _ := publisher(t, b)
+	say(t, p, numbered("in", 0, 1)...)
+	if err := s.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Purge(t.Context()); err != nil {
+		t.Fatalf("second time: %v", err)
+	}
+	if n, _ := memory.Subscribed(s.ClientID()); n != 0 {
+		t.Errorf("still remembered as subscribed %d times", n)
+	}
+	in, _ := listen(t, session(t, b, sub("in"), memory))
+	say(t, p, numbered("in", 1, 2)...)
+	if g := in.next(t); string(g.ev.Data) != "1" {
+		t.Errorf("got %s of the purged session", g.ev.Data)
+	}
+}
+
+func TestClientIDBelongsToTheTrigger(t *testing.T) {
+	c := sub("a", "b")
+	id := func(c Subscription) string { return session(t, at("tcp://h:1"), c, &notes{}).ClientID() }
+	same := c
+	same.Filters = []string{"b", "a"}
+	if id(c) != id(same) {
+		t.Error("the order of filters matters")
+	}
+	seen := map[string]bool{id(c): true}
+	for _, change := range []func(*Subscription){
+		func(c *Subscription) { c.Cluster = "d" }, func(c *Subscription) { c.Trigger = "g" },
+		func(c *Subscription) { c.Filters = []string{"a"} }, func(c *Subscription) { c.Filters = []string{"a/b"} },
+		func(c *Subscription) { c.QoS = 0 },
+	} {
+		other := c
+		change(&other)
+		got := id(other)
+		if len(got) != 23 || seen[got] {
+			t.Errorf("%+v has id %q", other, got)
+		}
+		seen[got] = true
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var b backoff
+	for n, limit := range []time.Duration{firstRetry, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9, 60e9} {
+		if got := b.next(time.Second); got < 0 || got >= limit {
+			t.Errorf("retry %d waits %v, want less than %v", n, got, limit)
+		}
+	}
+	if got := b.next(stableFor); got >= firstRetry {
+		t.Errorf("after a good connection the first retry waits %v", got)
+	}
+}
