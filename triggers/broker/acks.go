@@ -74,25 +74,46 @@ func (a *acks) settled(one *ack, send func(*ack)) {
 	}
 }
 
-// delivery is one message on its way to the triggers that want it. end is called once: with nil when all of them and
-// the one who made the delivery have settled, with an error as soon as one of them fails.
+// delivery is one message on its way to the triggers that want it. end is called once: with nil when all of them have
+// settled, with an error as soon as one of them fails, but not before all of them were told: a sink may settle while it
+// holds its own lock, and end may lead to the same sink again.
 type delivery struct {
 	left  atomic.Int32
+	told  atomic.Bool
+	fault atomic.Pointer[error] // the first
 	ended atomic.Bool
 	end   func(error)
 }
 
 func newDelivery(end func(error)) *delivery {
 	d := &delivery{end: end}
-	d.left.Store(1) // the maker's own, settled after the last trigger was told
+	d.left.Store(1) // the maker's own
 	return d
 }
 
+// settle takes one trigger's word.
 func (d *delivery) settle(err error) {
-	if err != nil && d.ended.CompareAndSwap(false, true) {
-		d.end(err)
+	if err != nil {
+		d.fault.CompareAndSwap(nil, &err)
 	}
-	if d.left.Add(-1) == 0 && d.ended.CompareAndSwap(false, true) {
-		d.end(nil)
+	if last := d.left.Add(-1) == 0; last || d.told.Load() && d.fault.Load() != nil {
+		d.finish()
 	}
+}
+
+// close is the maker's word that every trigger was told.
+func (d *delivery) close(err error) {
+	d.told.Store(true)
+	d.settle(err)
+}
+
+func (d *delivery) finish() {
+	if !d.ended.CompareAndSwap(false, true) {
+		return
+	}
+	if fault := d.fault.Load(); fault != nil {
+		d.end(*fault)
+		return
+	}
+	d.end(nil)
 }

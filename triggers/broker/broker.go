@@ -11,23 +11,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	"mayfly/event"
-	"mayfly/function"
 )
 
 const sysInterval = 10 // seconds between updates of $SYS topics; each reads the memory statistics, which is not cheap
-
-// ErrClosed is wrapped by errors of Publish after Run has ended.
-var ErrClosed = errors.New("the broker has stopped")
 
 // Broker is one embedded broker. New makes it, Run runs it. All methods are safe for concurrent use.
 type Broker struct {
@@ -38,21 +32,23 @@ type Broker struct {
 	server *mqtt.Server
 	own    *mqtt.Client // publishes what the agent says and what ingest passes on
 
-	boot      string // begins the ids of this process's events
-	seed      maphash.Seed
-	events    atomic.Uint64
-	losses    losses
-	retained  ledger
-	witnesses witnesses
+	boot     string        // begins the ids of this process's events
+	events   atomic.Uint64 // minted
+	epochs   atomic.Uint64 // connections of clients that keep a session
+	losses   losses
+	retained ledger
 
-	edit sync.Mutex // for changes of subs
-	subs atomic.Pointer[[]*Subscription]
+	edit  sync.Mutex // guards subs and holds
+	subs  []*Subscription
+	holds int
+	index atomic.Pointer[event.Index[*Subscription]] // of subs
 
 	connections atomic.Int64
 	queueFull   atomic.Int64 // of the library's count, what is in losses already
 	ran         atomic.Bool
 	closed      atomic.Bool
 	ready       chan struct{}
+	changes     chan struct{}
 	addresses   []string // written before ready is closed
 }
 
@@ -72,13 +68,12 @@ func New(c Config) (*Broker, error) {
 	rand.Read(boot) // never fails (crypto/rand)
 	b := &Broker{
 		name: c.Name, listen: c.Listen, limits: &c.Limits, log: c.Log, server: newServer(&c.Limits),
-		boot: hex.EncodeToString(boot), seed: maphash.MakeSeed(),
-		losses:    losses{log: c.Log},
-		retained:  ledger{size: map[string]int64{}, maxCount: c.Limits.Retained, maxBytes: c.Limits.RetainedBytes},
-		witnesses: witnesses{by: map[string]*evidence{}, limit: c.Limits.Sessions},
-		ready:     make(chan struct{}),
+		boot:     hex.EncodeToString(boot),
+		losses:   losses{log: c.Log},
+		retained: ledger{size: map[string]int64{}, maxCount: c.Limits.Retained, maxBytes: c.Limits.RetainedBytes},
+		ready:    make(chan struct{}),
+		changes:  make(chan struct{}, 1),
 	}
-	b.subs.Store(&[]*Subscription{})
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
 		return nil, fmt.Errorf("new broker: %w", err)
 	}
@@ -140,69 +135,25 @@ func (b *Broker) Run(ctx context.Context) error {
 	<-ctx.Done()
 
 	b.closed.Store(true)
+	b.changes <- struct{}{}
 	if err := b.server.Close(); err != nil {
 		return fmt.Errorf("stop broker: %w", err)
 	}
 	return nil
 }
 
-// Ready is closed when the broker accepts connections.
-func (b *Broker) Ready() <-chan struct{} { return b.ready }
+// Listening is closed when the broker accepts connections.
+func (b *Broker) Listening() <-chan struct{} { return b.ready }
 
-// Addresses returns where it listens, in the order of the configuration. Call it after Ready.
+// Addresses returns where it listens, in the order of the configuration. Call it when it is Listening.
 func (b *Broker) Addresses() []string { return b.addresses }
-
-// Publish delivers m to the subscribers and the triggers that want it, in this process. With QoS 1, done(nil) is called
-// when every durable trigger has settled its event and the message is in the queues of the subscribers (in memory);
-// done(err) when one could not make it safe, and m should be published again later. With QoS 0 nothing is waited for.
-// done may be nil; it is called exactly once, perhaps before Publish returns, unless Publish returns an error: then never.
-func (b *Broker) Publish(m *event.Message, done func(error)) error {
-	refuse := func(class function.Class, kind string, err error) error {
-		return &function.Error{Op: "publish", Subject: m.Topic, Class: class, Kind: kind, Err: err}
-	}
-	if b.closed.Load() {
-		return refuse(function.ClassRetry, "closed", ErrClosed)
-	}
-	if err := event.CheckTopic(m.Topic); err != nil {
-		return refuse(function.ClassReject, "topic", err)
-	}
-	if m.Topic[0] == '$' {
-		return refuse(function.ClassReject, "topic", errors.New("topics that begin with $ are the broker's own"))
-	}
-	if len(m.Topic)+len(m.Data)+16 > b.limits.Packet {
-		return refuse(function.ClassReject, "too-large", fmt.Errorf("%d bytes; the limit of a packet is %d", len(m.Data), b.limits.Packet))
-	}
-	if m.Retain && !b.retained.admit(m.Topic, len(m.Data)) {
-		return refuse(function.ClassOverload, "retained-limit", errors.New("the broker's room for retained messages is used up"))
-	}
-	if done == nil {
-		done = func(error) {}
-	}
-	pk := packets.Packet{
-		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: min(m.QoS, 1), Retain: m.Retain},
-		TopicName:       m.Topic,
-		Payload:         m.Data,
-		ProtocolVersion: 5,
-		PacketID:        uint16(min(m.QoS, 1)), // never sent, but checked
-	}
-	if pk.FixedHeader.Qos == 0 {
-		b.tell(&pk, false, "", nil)
-		err := b.server.InjectPacket(b.own, pk)
-		done(err)
-		return nil
-	}
-	d := newDelivery(done)
-	b.tell(&pk, false, "", d)
-	d.settle(b.server.InjectPacket(b.own, pk))
-	return nil
-}
 
 func (b *Broker) mintID() string { return fmt.Sprintf("%s-%d", b.boot, b.events.Add(1)) }
 
 // Status is what the broker holds now and has given up since it started.
 type Status struct {
 	Name          string
-	Addresses     []string // nil before Ready
+	Addresses     []string // nil before it listens
 	Clients       int      // connected
 	Sessions      int      // connected clients and kept sessions
 	Triggers      int      // subscriptions of this agent
@@ -219,7 +170,7 @@ func (b *Broker) Status() Status {
 	info := b.server.Info.Clone()
 	b.countQueueFull(info.InflightDropped)
 	s := Status{
-		Name: b.name, Clients: int(info.ClientsConnected), Sessions: b.server.Clients.Len(), Triggers: len(*b.subs.Load()),
+		Name: b.name, Clients: int(info.ClientsConnected), Sessions: b.server.Clients.Len(), Triggers: b.triggers(),
 		Subscriptions: info.Subscriptions, Retained: b.retained.count(), Inflight: info.Inflight,
 		Received: info.MessagesReceived, Sent: info.MessagesSent, Losses: b.losses.snapshot(),
 	}
@@ -236,4 +187,10 @@ func (b *Broker) countQueueFull(now int64) {
 	if seen := b.queueFull.Load(); now > seen && b.queueFull.CompareAndSwap(seen, now) {
 		b.losses.add(lossQueue, now-seen, "")
 	}
+}
+
+func (b *Broker) triggers() int {
+	b.edit.Lock()
+	defer b.edit.Unlock()
+	return len(b.subs)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"mayfly/event"
 )
 
 const (
@@ -29,10 +31,10 @@ type conn struct {
 	users  *Users
 	acks   acks
 
-	client  *mqtt.Client // set when CONNECT was read, before any other goroutine sees the client
-	user    *user        // nil where no credentials are asked for
-	version byte         // MQTT protocol level: 3, 4 or 5
-	evident *evidence    // of redelivery; nil until needed
+	client  *mqtt.Client   // set when CONNECT was read, before any other goroutine sees the client
+	user    *user          // nil where no credentials are asked for
+	version byte           // MQTT protocol level: 3, 4 or 5
+	session event.Delivery // Session and Epoch of its events; zero when the client keeps no session
 
 	offline atomic.Int64 // payload bytes kept for the session since the connection ended
 

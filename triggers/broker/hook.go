@@ -36,6 +36,9 @@ func (h *hook) Provides(q byte) bool {
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := connOf(cl)
 	c.client, c.version = cl, pk.ProtocolVersion
+	if !pk.Connect.Clean { // others have nothing to send again ([MQTT-4.4.0-1])
+		c.session = event.Delivery{Session: h.b.name + "/" + cl.ID, Epoch: h.b.epochs.Add(1)}
+	}
 	// The library keeps delayed wills of any number of client ids and forgets to retain them: send them at once.
 	cl.Properties.Will.WillDelayInterval = 0
 	if len(cl.ID) > maxClientID {
@@ -144,7 +147,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		h.b.losses.count(lossRetained, pk.TopicName)
 	}
 	if pk.FixedHeader.Qos == 0 {
-		h.b.tell(&pk, false, "", nil)
+		h.b.tell(&pk, event.Delivery{}, nil)
 		return pk, nil
 	}
 	h.b.ingest(cl, pk)
@@ -194,7 +197,9 @@ func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 }
 
 // OnWillSent tells the triggers. Nobody waits for a will to be acknowledged.
-func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) { h.b.tell(&pk, false, "", nil) }
+func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) {
+	h.b.tell(&pk, event.Delivery{}, nil)
+}
 
 // OnClientExpired frees what the library leaves behind of an expired session.
 func (h *hook) OnClientExpired(cl *mqtt.Client) {
@@ -228,20 +233,17 @@ func (b *Broker) ingest(cl *mqtt.Client, pk packets.Packet) {
 		}
 		c.acks.settled(one, func(a *ack) { acknowledge(cl, a) })
 	})
-	b.tell(&pk, pk.FixedHeader.Dup, b.identify(cl, c, &pk), d)
+	from := c.session
+	if from.Session != "" {
+		from.PacketID = pk.PacketID
+	}
+	b.tell(&pk, from, d)
 	out := pk
 	out.Connect.ClientIdentifier = cl.ID // our own publisher's hook makes it the origin again
 	if err := b.server.InjectPacket(b.own, out); err != nil {
 		b.log.Debug("message not delivered to subscribers", "topic", pk.TopicName, "error", err)
 	}
-	d.settle(nil)
-}
-
-func (b *Broker) identify(cl *mqtt.Client, c *conn, pk *packets.Packet) string {
-	if c.evident == nil {
-		c.evident = b.witnesses.of(cl.ID)
-	}
-	return c.evident.identify(b.seed, pk, b.mintID)
+	d.close(nil)
 }
 
 // acknowledge writes PUBACK or PUBREC. A write error means the connection is gone, and the client will send again.

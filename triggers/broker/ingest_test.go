@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -39,7 +40,7 @@ func TestAcknowledgedOnlyWhenSafeAndInOrder(t *testing.T) {
 	c.want(0x40, 0, 3)
 }
 
-func TestUnsafeIsNotAcknowledgedAndComesAgainAsTheSameEvent(t *testing.T) {
+func TestUnsafeIsNotAcknowledgedAndComesAgain(t *testing.T) {
 	for _, version := range []byte{4, 5} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			b, address := start(t, nil)
@@ -62,19 +63,15 @@ func TestUnsafeIsNotAcknowledgedAndComesAgainAsTheSameEvent(t *testing.T) {
 			}
 			c = send(true, "one")
 			again := get(t, "event again", in)
-			if again.ev.ID != first.ev.ID || !again.ev.Dup {
-				t.Errorf("sent again: id %q dup %v, first id %q", again.ev.ID, again.ev.Dup, first.ev.ID)
+			a, z := first.ev.Delivery, again.ev.Delivery
+			if a != (event.Delivery{Session: "local/p", Epoch: 1, PacketID: 7}) || z != (event.Delivery{Session: "local/p", Epoch: 2, PacketID: 7}) ||
+				first.ev.Dup || !again.ev.Dup {
+				t.Errorf("evidence %+v dup %v, then %+v dup %v", a, first.ev.Dup, z, again.ev.Dup)
 			}
 			again.r.Settle(triggers.Settlement{})
 			if f, _ := c.next(); f != 0x40 {
 				t.Fatalf("received %#x, want PUBACK", f)
 			}
-			send(true, "two") // the same packet id, another payload: another event
-			other := get(t, "other event", in)
-			if other.ev.ID == first.ev.ID {
-				t.Error("another payload has the same id")
-			}
-			other.r.Settle(triggers.Settlement{})
 			if n := b.Status().Losses["unsettled"]; n != 1 {
 				t.Errorf("counted %d unsettled", n)
 			}
@@ -157,6 +154,68 @@ func TestHeldTriggerIsNotAcknowledged(t *testing.T) {
 	c.want(0x40, 0, 1)
 }
 
+// An agent that exchanges its sources leaves no gap in which messages are acknowledged and told to nobody.
+func TestHoldBridgesAnExchange(t *testing.T) {
+	b, address := start(t, nil)
+	spec := Trigger{Name: "x", Filters: []string{"x"}, QoS: 1}
+	_, stop := run(t, b, spec, &settler{})
+	try := func() byte {
+		c := dial(t, address)
+		c.hello("p", 4, false)
+		c.send(publishPacket("x", 1, 1, false, "v"))
+		f, _ := c.next()
+		return f
+	}
+	if try() != 0x40 {
+		t.Error("a running trigger is not acknowledged")
+	}
+	release := b.Hold()
+	stop()
+	if try() != 0 {
+		t.Error("acknowledged in the gap")
+	}
+	_, stop = run(t, b, spec, &settler{})
+	if try() != 0 {
+		t.Error("acknowledged before the old trigger was let go")
+	}
+	release()
+	if n := b.Status().Triggers; n != 1 || try() != 0x40 {
+		t.Errorf("%d triggers after the exchange", n)
+	}
+	stop()
+	if n := b.Status().Triggers; n != 0 || try() != 0x40 {
+		t.Errorf("%d triggers after the last has ended", n)
+	}
+}
+
+// A sink settles under its own lock, and a confirmation publishes to the same sink.
+func TestConfirmationMayPublish(t *testing.T) {
+	b, _ := start(t, nil)
+	var lock sync.Mutex
+	sink := sinkFunc(func(_ *event.Event, r triggers.Receipt) {
+		lock.Lock()
+		defer lock.Unlock()
+		r.Settle(triggers.Settlement{Err: errDisk})
+	})
+	run(t, b, Trigger{Name: "x", Filters: []string{"x"}, QoS: 1}, sink)
+	done := make(told, 1)
+	err := b.Publish(&event.Message{Topic: "x", QoS: 1}, confirmFunc(func(error) {
+		if err := b.Publish(&event.Message{Topic: "x", QoS: 1}, done); err != nil {
+			t.Error(err)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := get(t, "answer", (<-chan error)(done)); !errors.Is(err, errDisk) {
+		t.Errorf("confirmed %v", err)
+	}
+}
+
+type confirmFunc func(error)
+
+func (f confirmFunc) Confirmed(err error) { f(err) }
+
 func TestRunWaitsForItsReceipts(t *testing.T) {
 	b, address := start(t, nil)
 	in := make(inbox, 1)
@@ -201,6 +260,10 @@ func TestWindowReadsAheadAndIsBounded(t *testing.T) {
 	}
 }
 
+type told chan error
+
+func (c told) Confirmed(err error) { c <- err }
+
 func TestPublishInProcess(t *testing.T) {
 	b, address := start(t, nil)
 	in := make(inbox, 10)
@@ -209,9 +272,9 @@ func TestPublishInProcess(t *testing.T) {
 	heard := make(chan string, 10)
 	wait(t, "subscribe", sub.Subscribe("#", 1, func(_ paho.Client, m paho.Message) { heard <- m.Topic() + "=" + string(m.Payload()) }))
 
-	done := make(chan error, 1)
+	done := make(told, 1)
 	m := &event.Message{Topic: "x", Data: []byte("1"), QoS: 1}
-	if err := b.Publish(m, func(err error) { done <- err }); err != nil {
+	if err := b.Publish(m, done); err != nil {
 		t.Fatal(err)
 	}
 	got := get(t, "event", in)
@@ -224,13 +287,13 @@ func TestPublishInProcess(t *testing.T) {
 	default:
 	}
 	got.r.Settle(triggers.Settlement{Err: errDisk})
-	if err := get(t, "answer", done); !errors.Is(err, errDisk) {
+	if err := get(t, "answer", (<-chan error)(done)); !errors.Is(err, errDisk) {
 		t.Errorf("done(%v)", err)
 	}
-	if err := b.Publish(&event.Message{Topic: "y", Data: []byte("2"), QoS: 1}, func(err error) { done <- err }); err != nil {
+	if err := b.Publish(&event.Message{Topic: "y", Data: []byte("2"), QoS: 1}, done); err != nil {
 		t.Fatal(err)
 	}
-	if err := get(t, "answer", done); err != nil {
+	if err := get(t, "answer", (<-chan error)(done)); err != nil {
 		t.Errorf("done(%v)", err)
 	}
 	for _, topic := range []string{"", "a/+", "$SYS/x"} {

@@ -26,13 +26,15 @@ type Trigger struct {
 	Retained function.Retained
 }
 
-// Subscription brings the messages of this broker that match a trigger's filters. It exists from Subscribe to Close;
-// it takes events while Run runs. In between it is held: a QoS 1 or 2 message that matches it is not acknowledged and its
-// publisher is disconnected (it will send it again), so that what comes while an agent starts or stops is not lost.
+// Subscription brings the messages of this broker that match a trigger's filters, a triggers.Source. It is registered from
+// Subscribe to the end of Run, or to Close, or, while Broker.Hold holds, for longer. It takes events while Run runs. When
+// registered and not running it is held: a QoS 1 or 2 message that matches it is not acknowledged and its publisher is
+// disconnected (it will send it again), so that what comes while an agent starts or stops is not lost.
 type Subscription struct {
 	broker *Broker
 	spec   Trigger
 	ran    atomic.Bool
+	over   atomic.Bool // Run has ended, or is about to
 
 	mu       sync.Mutex
 	ctx      context.Context
@@ -43,7 +45,7 @@ type Subscription struct {
 }
 
 // Subscribe registers a trigger: from now on nothing that matches it at QoS 1 or 2 is acknowledged unless it is safe.
-// The caller runs the Subscription as a triggers.Source, and closes it when the trigger is removed for good.
+// The caller runs the Subscription, or closes it.
 func (b *Broker) Subscribe(t Trigger) (*Subscription, error) {
 	err := error(nil)
 	if len(t.Filters) == 0 {
@@ -70,11 +72,43 @@ func (b *Broker) Subscribe(t Trigger) (*Subscription, error) {
 func (b *Broker) editSubscriptions(edit func([]*Subscription) []*Subscription) {
 	b.edit.Lock()
 	defer b.edit.Unlock()
-	list := edit(slices.Clone(*b.subs.Load()))
-	b.subs.Store(&list)
+	b.subs = edit(b.subs)
+	var entries []event.Entry[*Subscription]
+	for _, s := range b.subs {
+		for _, f := range s.spec.Filters {
+			entries = append(entries, event.Entry[*Subscription]{Filter: f, Value: s})
+		}
+	}
+	b.index.Store(event.NewIndex(entries))
 }
 
-// Close removes the trigger: messages that match it are acknowledged again as if it had never been. Call it after Run.
+// Hold keeps the triggers whose Run ends from now on registered and held instead of removing them, until release is
+// called, which removes those that ended. Hold before the sources are stopped or exchanged, and release when the new ones
+// are there; at the end of the process do not release.
+func (b *Broker) Hold() (release func()) {
+	b.edit.Lock()
+	defer b.edit.Unlock()
+	b.holds++
+	return sync.OnceFunc(func() {
+		b.edit.Lock()
+		b.holds--
+		over := b.holds == 0
+		b.edit.Unlock()
+		if over {
+			b.editSubscriptions(func(list []*Subscription) []*Subscription {
+				return slices.DeleteFunc(list, func(s *Subscription) bool { return s.over.Load() })
+			})
+		}
+	})
+}
+
+func (b *Broker) holding() bool {
+	b.edit.Lock()
+	defer b.edit.Unlock()
+	return b.holds > 0
+}
+
+// Close removes a trigger that does not run: messages that match it are acknowledged as if it had never been.
 func (s *Subscription) Close() {
 	s.broker.editSubscriptions(func(list []*Subscription) []*Subscription {
 		return slices.DeleteFunc(list, func(other *Subscription) bool { return other == s })
@@ -97,6 +131,10 @@ func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
 
 	<-ctx.Done()
 
+	s.over.Store(true)
+	if !s.broker.holding() {
+		s.Close()
+	}
 	s.mu.Lock()
 	s.sink = nil
 	idle := make(chan struct{})
@@ -133,15 +171,6 @@ func (s *Subscription) seed() {
 			s.offer(ev, nil)
 		}
 	}
-}
-
-func (s *Subscription) matches(topic string) bool {
-	for _, f := range s.spec.Filters {
-		if event.MatchFilter(f, topic) {
-			return true
-		}
-	}
-	return false
 }
 
 // offer hands ev over, with d when somebody waits for it.
@@ -193,18 +222,18 @@ func (r *receipt) Settle(how triggers.Settlement) {
 }
 
 // tell offers the message to every trigger that wants it. d is nil when nobody waits (QoS 0).
-func (b *Broker) tell(pk *packets.Packet, dup bool, id string, d *delivery) {
-	var base *event.Event
-	for _, s := range *b.subs.Load() {
-		if !s.matches(pk.TopicName) {
-			continue
-		}
-		if base == nil {
-			base = b.newEvent(pk)
-			base.Dup = dup
-			if id != "" {
-				base.ID = id
-			}
+func (b *Broker) tell(pk *packets.Packet, from event.Delivery, d *delivery) {
+	var room [8]*Subscription
+	wanted := b.index.Load().Match(pk.TopicName, room[:0])
+	if len(wanted) == 0 {
+		return
+	}
+	base := b.newEvent(pk)
+	base.Dup = pk.FixedHeader.Dup
+	base.Delivery = from
+	for i, s := range wanted {
+		if slices.Contains(wanted[:i], s) {
+			continue // several of its filters match
 		}
 		ev := *base
 		ev.QoS = min(pk.FixedHeader.Qos, s.spec.QoS)

@@ -54,7 +54,7 @@ func serve(t testing.TB, b *Broker) {
 		}
 	})
 	select {
-	case <-b.Ready():
+	case <-b.Listening():
 	case err := <-ended:
 		ended <- nil
 		t.Fatalf("Run: %v", err)

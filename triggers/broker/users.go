@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -196,8 +197,9 @@ func (u *Users) authenticate(name, password []byte) *user {
 
 // may says whether the user may publish to the topic, or receive what the topic or filter stands for.
 func (one *user) may(topic string, publish bool) bool {
+	permitted := one.subscribe
 	if publish {
-		return anyCovers(one.publish, topic)
+		permitted = one.publish
 	}
-	return anyCovers(one.subscribe, topic)
+	return slices.ContainsFunc(permitted, func(filter string) bool { return event.Covers(filter, topic) })
 }

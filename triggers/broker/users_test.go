@@ -58,7 +58,7 @@ func TestUsersPermissions(t *testing.T) {
 	if s == nil || u.authenticate([]byte("s"), []byte("x")) != nil || u.authenticate([]byte("t"), []byte("pw")) != nil {
 		t.Fatal("authentication")
 	}
-	if !s.may("plant/1/temp", true) || s.may("plant/2/temp", true) || s.may("plant/1/temp", false) || !s.may("plant/1/cmd", false) ||
+	if s.may("plant/1/cmd/secret", false) || !s.may("plant/1/temp", true) || s.may("plant/2/temp", true) || s.may("plant/1/temp", false) || !s.may("plant/1/cmd", false) ||
 		s.may("plant/1/#", false) {
 		t.Error("permissions")
 	}
