@@ -1,0 +1,43 @@
+# Mayfly. `make help` lists the targets.
+SHELL   := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+DESTDIR ?=
+PREFIX  ?= /usr/local
+GO      ?= go
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench build cross install fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: ## build, start an agent in a temporary directory and show a function at work; ARGS=--once ends by itself
+	@test/setup.sh run
+	@$(MAKE) --no-print-directory build
+	@test/demo.sh $(ARGS)
+
+test: ## vet and all tests, with the race detector; installs what they need
+	test/setup.sh test
+	test/test.sh
+
+check: ## the gate: format, modernise, lint, shape, cross-builds, generated files, fuzz smoke; changes nothing
+	test/setup.sh check
+	test/check.sh
+
+bench: build ## the numbers we hold, each beside its baseline; SHORT=1 takes a minute
+	test/setup.sh test
+	SHORT=$(SHORT) $(GO) run ./test/bench $(ARGS)
+
+build: ## bin/mayflyd, the agent, and bin/mayfly, the command line
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayflyd ./cmd/mayflyd
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayfly ./cmd/mayfly
+
+cross: ## the agent for arm64, the command line for amd64, arm64 and 32-bit ARM, into bin/
+	CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayflyd-arm64 ./cmd/mayflyd
+	for arch in amd64 arm64 arm; do CGO_ENABLED=0 GOARCH=$$arch GOARM=7 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayfly-$$arch ./cmd/mayfly || exit; done
+
+install: ## the programs, the systemd unit and a sample configuration, below DESTDIR and PREFIX; run make build before
+	test/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+fuzz: ## every fuzz target for FUZZTIME (1m) each
+	test/fuzz.sh $(or $(FUZZTIME),1m)
