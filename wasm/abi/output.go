@@ -189,7 +189,7 @@ func cut(b []byte, n int) []byte {
 	if len(b) <= n {
 		return b
 	}
-	for i := n; i > max(0, n-utf8.UTFMax); i-- {
+	for i := n; i >= 0 && i > n-utf8.UTFMax; i-- {
 		if utf8.RuneStart(b[i]) {
 			return b[:i]
 		}

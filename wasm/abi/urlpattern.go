@@ -75,9 +75,11 @@ func (p urlPattern) match(u *url.URL) bool {
 	for i, want := range p.path {
 		last := i == len(p.path)-1
 		switch {
+		case i >= len(levels):
+			return false
 		case last && want == "*":
 			return true
-		case i >= len(levels), want != "*" && want != levels[i]:
+		case want != "*" && want != levels[i]:
 			return false
 		}
 	}
