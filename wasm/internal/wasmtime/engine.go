@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 	"unsafe"
 )
@@ -139,7 +140,14 @@ func takeError(e *C.wasmtime_error_t) error {
 	defer C.wasmtime_error_delete(e)
 	var msg C.wasm_name_t
 	C.wasmtime_error_message(e, &msg)
-	return errors.New(takeBytes(&msg))
+	text, _, _ := strings.Cut(takeBytes(&msg), "\n\nStack backtrace:") // of the library itself, with RUST_BACKTRACE
+	first, causes, found := strings.Cut(text, "\n\nCaused by:\n")
+	if found {
+		for line := range strings.Lines(causes) {
+			first += ": " + strings.TrimSpace(line)
+		}
+	}
+	return errors.New(first)
 }
 
 func takeBytes(v *C.wasm_byte_vec_t) string {

@@ -29,7 +29,7 @@ func compile(t testing.TB, source string, args ...string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(strings.TrimSpace(string(cc)), append([]string{"-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", here, "-x", "c", "-"}, args...)...)
+	cmd := exec.Command(strings.TrimSpace(string(cc)), append([]string{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", here, "-x", "c", "-"}, args...)...)
 	cmd.Stdin = strings.NewReader(source)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

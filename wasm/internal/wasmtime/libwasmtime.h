@@ -14,9 +14,7 @@ typedef struct wasm_trap_t wasm_trap_t;
 typedef struct wasm_frame_t wasm_frame_t;
 typedef struct wasm_valtype_t wasm_valtype_t;
 typedef struct wasm_functype_t wasm_functype_t;
-typedef struct wasm_memorytype_t wasm_memorytype_t;
 typedef struct wasm_externtype_t wasm_externtype_t;
-typedef struct wasm_importtype_t wasm_importtype_t;
 typedef struct wasm_exporttype_t wasm_exporttype_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasmtime_store wasmtime_store_t;
@@ -49,7 +47,6 @@ typedef struct wasm_byte_vec_t { size_t size; char *data; } wasm_byte_vec_t;
 typedef wasm_byte_vec_t wasm_name_t;
 typedef wasm_byte_vec_t wasm_message_t;
 typedef struct wasm_valtype_vec_t { size_t size; wasm_valtype_t **data; } wasm_valtype_vec_t;
-typedef struct wasm_importtype_vec_t { size_t size; wasm_importtype_t **data; } wasm_importtype_vec_t;
 typedef struct wasm_exporttype_vec_t { size_t size; wasm_exporttype_t **data; } wasm_exporttype_vec_t;
 typedef struct wasm_frame_vec_t { size_t size; wasm_frame_t **data; } wasm_frame_vec_t;
 
@@ -85,7 +82,6 @@ typedef wasm_trap_t *(*wasmtime_func_unchecked_callback_t)(void *env, wasmtime_c
 #define MAYFLY_SAME(what) _Static_assert(what, #what)
 MAYFLY_SAME(sizeof(wasm_byte_vec_t) == 16 && offsetof(wasm_byte_vec_t, data) == 8);
 MAYFLY_SAME(sizeof(wasm_valtype_vec_t) == 16 && offsetof(wasm_valtype_vec_t, data) == 8);
-MAYFLY_SAME(sizeof(wasm_importtype_vec_t) == 16 && offsetof(wasm_importtype_vec_t, data) == 8);
 MAYFLY_SAME(sizeof(wasm_exporttype_vec_t) == 16 && offsetof(wasm_exporttype_vec_t, data) == 8);
 MAYFLY_SAME(sizeof(wasm_frame_vec_t) == 16 && offsetof(wasm_frame_vec_t, data) == 8);
 MAYFLY_SAME(sizeof(wasmtime_instance_t) == 16 && offsetof(wasmtime_instance_t, __private) == 8);
@@ -159,16 +155,10 @@ wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *params, wasm_valtype_vec_
 void wasm_functype_delete(wasm_functype_t *);
 const wasm_valtype_vec_t *wasm_functype_params(const wasm_functype_t *);
 const wasm_valtype_vec_t *wasm_functype_results(const wasm_functype_t *);
-const wasm_name_t *wasm_importtype_module(const wasm_importtype_t *);
-const wasm_name_t *wasm_importtype_name(const wasm_importtype_t *);
-const wasm_externtype_t *wasm_importtype_type(const wasm_importtype_t *);
 const wasm_name_t *wasm_exporttype_name(const wasm_exporttype_t *);
 const wasm_externtype_t *wasm_exporttype_type(const wasm_exporttype_t *);
 wasm_externkind_t wasm_externtype_kind(const wasm_externtype_t *);
 const wasm_functype_t *wasm_externtype_as_functype_const(const wasm_externtype_t *);
-const wasm_memorytype_t *wasm_externtype_as_memorytype_const(const wasm_externtype_t *);
-uint64_t wasmtime_memorytype_minimum(const wasm_memorytype_t *);
-void wasm_importtype_vec_delete(wasm_importtype_vec_t *);
 void wasm_exporttype_vec_delete(wasm_exporttype_vec_t *);
 void wasm_byte_vec_delete(wasm_byte_vec_t *);
 
@@ -177,7 +167,6 @@ wasmtime_error_t *wasmtime_module_new(wasm_engine_t *, const uint8_t *, size_t, 
 wasmtime_error_t *wasmtime_module_serialize(wasmtime_module_t *, wasm_byte_vec_t *);
 wasmtime_error_t *wasmtime_module_deserialize(wasm_engine_t *, const uint8_t *, size_t, wasmtime_module_t **);
 void wasmtime_module_delete(wasmtime_module_t *);
-void wasmtime_module_imports(const wasmtime_module_t *, wasm_importtype_vec_t *);
 void wasmtime_module_exports(const wasmtime_module_t *, wasm_exporttype_vec_t *);
 wasmtime_linker_t *wasmtime_linker_new(wasm_engine_t *);
 void wasmtime_linker_delete(wasmtime_linker_t *);

@@ -11,20 +11,19 @@ import (
 	"unsafe"
 )
 
-// Extern is an import or export of a module. Kind is 0 function, 1 table, 2 memory, 3 global, types are in the binary
-// encoding of Wasm; Params and Results are those of a function, Minimum the pages of a memory.
-type Extern struct {
-	Module, Name    string
+// Export is an export of a module. Kind is 0 function, 1 table, 2 memory, 3 global; Params and Results are those of a
+// function; all in the binary encoding of Wasm.
+type Export struct {
+	Name            string
 	Kind            byte
 	Params, Results []byte
-	Minimum         uint64
 }
 
 // Module is native code loaded into an engine, ready to be instantiated. Safe for concurrent use.
 type Module struct {
 	c       C.mf_module
 	module  *C.wasmtime_module_t
-	exports []Extern
+	exports []Export
 	Size    int // bytes of native code and data it was loaded from
 }
 
@@ -100,7 +99,7 @@ func (m *Module) find(name string, kind byte) C.int32_t {
 }
 
 // Exports are the module's exports in their order.
-func (m *Module) Exports() []Extern { return m.exports }
+func (m *Module) Exports() []Export { return m.exports }
 
 // Close frees the module. No instance of it may be left.
 func (m *Module) Close() {
@@ -111,46 +110,32 @@ func (m *Module) Close() {
 	m.c.pre, m.module = nil, nil
 }
 
-// Imports reads the module's imports in their order.
-func (m *Module) Imports() []Extern {
-	var vec C.wasm_importtype_vec_t
-	C.wasmtime_module_imports(m.module, &vec)
-	defer C.wasm_importtype_vec_delete(&vec)
-	out := make([]Extern, 0, vec.size)
-	for _, t := range unsafe.Slice(vec.data, vec.size) {
-		x := externOf(C.wasm_importtype_type(t))
-		x.Module, x.Name = borrow(C.wasm_importtype_module(t)), borrow(C.wasm_importtype_name(t))
-		out = append(out, x)
-	}
-	return out
-}
-
-func (m *Module) readExports() []Extern {
+func (m *Module) readExports() []Export {
 	var vec C.wasm_exporttype_vec_t
 	C.wasmtime_module_exports(m.module, &vec)
 	defer C.wasm_exporttype_vec_delete(&vec)
-	out := make([]Extern, 0, vec.size)
+	out := make([]Export, 0, vec.size)
 	for _, t := range unsafe.Slice(vec.data, vec.size) {
-		x := externOf(C.wasm_exporttype_type(t))
+		x := exportOf(C.wasm_exporttype_type(t))
 		x.Name = borrow(C.wasm_exporttype_name(t))
 		out = append(out, x)
 	}
 	return out
 }
 
-func externOf(t *C.wasm_externtype_t) Extern {
+func exportOf(t *C.wasm_externtype_t) Export {
 	switch C.wasm_externtype_kind(t) {
 	case C.WASM_EXTERN_FUNC:
 		f := C.wasm_externtype_as_functype_const(t)
-		return Extern{Kind: 0, Params: typesOf(C.wasm_functype_params(f)), Results: typesOf(C.wasm_functype_results(f))}
+		return Export{Kind: 0, Params: typesOf(C.wasm_functype_params(f)), Results: typesOf(C.wasm_functype_results(f))}
 	case C.WASM_EXTERN_TABLE:
-		return Extern{Kind: 1}
+		return Export{Kind: 1}
 	case C.WASM_EXTERN_MEMORY:
-		return Extern{Kind: 2, Minimum: uint64(C.wasmtime_memorytype_minimum(C.wasm_externtype_as_memorytype_const(t)))}
+		return Export{Kind: 2}
 	case C.WASM_EXTERN_GLOBAL:
-		return Extern{Kind: 3}
+		return Export{Kind: 3}
 	}
-	return Extern{Kind: 0xff}
+	return Export{Kind: 0xff}
 }
 
 // typesOf translates types from the library's numbers to the binary encoding; unknown ones become 0.

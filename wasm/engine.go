@@ -1,0 +1,244 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mayfly/function"
+	"mayfly/wasm/abi"
+	"mayfly/wasm/internal/wasmtime"
+)
+
+// Modules hands out the bytes of modules by digest.
+type Modules interface {
+	Module(ctx context.Context, d function.Digest) ([]byte, error)
+}
+
+// Config of an engine. The zero value of a field means its default.
+type Config struct {
+	CacheDir string  // native code and the key that authenticates it; made when absent, 0700
+	Modules  Modules // asked for a module whose native code is not in the cache; nil = such a module cannot run
+
+	Slots      int   // instances at once, 1..1024, default 64; fewer when the address space is small
+	SlotMemory int64 // most linear memory of one instance, multiple of 64 KiB, 1 MiB..4 GiB, default 64 MiB
+	Stack      int64 // most native stack of a guest, default 512 KiB, at most 1 MiB
+	Loaded     int64 // bytes of native code kept loaded, default 32 MiB; one module may exceed it alone
+	CacheBytes int64 // bytes of native code on disk, default 512 MiB; the oldest goes first
+
+	CompileCommand []string      // default this executable with "compile-module", see CompileMain
+	CompileCPU     time.Duration // whole seconds, default 10 s
+	CompileMemory  int64         // default 192 MiB
+	CompileWall    time.Duration // default 60 s
+}
+
+// TableElements is the most elements a table may have.
+const TableElements = 10_000
+
+const (
+	wasmPage       = 64 << 10
+	guardSize      = 1 << 20
+	memoryResident = 1 << 20
+	tableResident  = 64 << 10
+	warmSlots      = 8
+)
+
+func (c Config) withDefaults() (Config, error) {
+	set := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.SlotMemory, 64<<20)
+	set(&c.Stack, 512<<10)
+	set(&c.Loaded, 32<<20)
+	set(&c.CacheBytes, 512<<20)
+	set(&c.CompileMemory, 192<<20)
+	if c.Slots == 0 {
+		c.Slots = 64
+	}
+	if c.CompileCPU == 0 {
+		c.CompileCPU = 10 * time.Second
+	}
+	if c.CompileWall == 0 {
+		c.CompileWall = time.Minute
+	}
+	if len(c.CompileCommand) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return c, fmt.Errorf("wasm: find the compiler, which is this program: %w", err)
+		}
+		c.CompileCommand = []string{self, "compile-module"}
+	}
+	switch {
+	case c.CacheDir == "":
+		return c, errors.New("wasm: CacheDir is empty")
+	case c.Slots < 1 || c.Slots > 1024:
+		return c, fmt.Errorf("wasm: Slots is %d, want 1..1024", c.Slots)
+	case c.SlotMemory < 1<<20 || c.SlotMemory > 4<<30 || c.SlotMemory%wasmPage != 0:
+		return c, fmt.Errorf("wasm: SlotMemory is %d, want a multiple of 64 KiB in 1 MiB..4 GiB", c.SlotMemory)
+	case c.Stack < 64<<10 || c.Stack > 1<<20:
+		return c, fmt.Errorf("wasm: Stack is %d, want 64 KiB..1 MiB", c.Stack)
+	}
+	return c, nil
+}
+
+// settings are the library's settings for these slots (0 = on demand).
+func (c Config) settings(slots int) wasmtime.Settings {
+	return wasmtime.Settings{
+		Reservation: uint64(c.SlotMemory), Guard: guardSize, Stack: uint64(c.Stack),
+		Slots: uint32(slots), Warm: min(warmSlots, uint32(slots)), MemoryResident: memoryResident, TableResident: tableResident,
+		TableElements: TableElements,
+	}
+}
+
+// Engine runs functions. There is one per process. Safe for concurrent use.
+type Engine struct {
+	cfg   Config
+	log   *slog.Logger
+	lib   *wasmtime.Engine
+	cache *cache
+	info  Info
+	watch *watchdog
+	pool  pool
+
+	zero     time.Time     // a moment in Go's clock
+	zeroMono time.Duration // the same moment in the library's
+
+	mu        sync.Mutex
+	residents map[string]*resident // by function name
+	modules   map[moduleKey]*module
+	loading   map[moduleKey]*loading
+	tick      uint64 // counts uses, for finding the least recently used
+	closed    bool
+	loads     sync.WaitGroup
+	running   sync.WaitGroup
+
+	compiling chan struct{} // one compiler at a time
+	compiles  atomic.Int64
+	invokes   atomic.Int64
+}
+
+// Info says what the engine was given at start and why.
+type Info struct {
+	Library      string // name and version
+	Slots        int    // instances at once
+	Pooled       bool   // false: each instance is allocated on demand, ten times slower
+	SlotMemory   int64
+	AddressSpace int64  // bytes reserved
+	Reason       string // why there are fewer slots than configured; "" otherwise
+}
+
+// Stats counts what happened since the start.
+type Stats struct {
+	Invokes      int64 // calls that got a slot
+	Compiles     int64 // child processes started
+	CacheHits    int64
+	CacheRefused int64 // entries that were corrupt, forged or cut short
+	Loaded       int   // modules loaded now
+	LoadedBytes  int64
+	Kept         int // instances kept between events now
+	Busy         int // slots in use now
+}
+
+// New makes an engine: it tries how many slots the address space has room for, and opens the cache. It starts nothing.
+func New(cfg Config, log *slog.Logger) (*Engine, error) { return newEngine(cfg, log, reserve) }
+
+// newEngine is New with the probe's way to reserve address space.
+func newEngine(cfg Config, log *slog.Logger, reserve func(uint64) error) (*Engine, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	info := probe(cfg, reserve)
+	slots := 0
+	if info.Pooled {
+		slots = info.Slots
+	}
+	settings := cfg.settings(slots)
+	cache, err := openCache(cfg.CacheDir, settings.Fingerprint(), cfg.CacheBytes, log)
+	if err != nil {
+		return nil, err
+	}
+	lib, err := wasmtime.NewEngine(settings, libraryImports())
+	if err != nil {
+		return nil, fmt.Errorf("wasm: start the engine: %w", err)
+	}
+	e := &Engine{
+		cfg: cfg, log: log, lib: lib, cache: cache, info: info, zero: time.Now(), zeroMono: wasmtime.Now(),
+		residents: map[string]*resident{}, modules: map[moduleKey]*module{}, loading: map[moduleKey]*loading{},
+		compiling: make(chan struct{}, 1),
+	}
+	e.pool.fill(info.Slots)
+	e.watch = newWatchdog(lib.MoveEpoch, e.now, e.pool.all)
+	level := slog.LevelInfo
+	if info.Reason != "" {
+		level = slog.LevelWarn
+	}
+	log.Log(context.Background(), level, "wasm engine ready", "library", info.Library, "slots", info.Slots, "pooled", info.Pooled,
+		"slot_memory", info.SlotMemory, "address_space", info.AddressSpace, "reason", info.Reason)
+	return e, nil
+}
+
+// libraryImports are the host functions in the library's words; the index stays the number of the import.
+func libraryImports() []wasmtime.Import {
+	var out []wasmtime.Import
+	for _, im := range abi.Imports() {
+		out = append(out, wasmtime.Import{Module: im.Module, Name: im.Name, Params: typeBytes(im.Params), Results: typeBytes(im.Results)})
+	}
+	return out
+}
+
+func typeBytes(types []abi.ValType) []byte {
+	out := make([]byte, len(types))
+	for i, t := range types {
+		out[i] = byte(t)
+	}
+	return out
+}
+
+// now is the library's clock without a crossing.
+func (e *Engine) now() time.Duration { return e.zeroMono + time.Since(e.zero) }
+
+// Info says what the engine was given at start and why.
+func (e *Engine) Info() Info { return e.info }
+
+// Stats counts what happened since the start.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	s := Stats{Loaded: len(e.modules)}
+	for _, m := range e.modules {
+		s.LoadedBytes += int64(m.code.Size)
+	}
+	e.mu.Unlock()
+	s.Kept, s.Busy = e.pool.counts()
+	s.Invokes, s.Compiles = e.invokes.Load(), e.compiles.Load()
+	s.CacheHits, s.CacheRefused = e.cache.hits.Load(), e.cache.refused.Load()
+	return s
+}
+
+// Close stops running guests at their next loop or call, waits for them, and frees everything. Calls that come later
+// fail as overload. It may be called more than once.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	already := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if already {
+		return
+	}
+	e.pool.close()
+	e.watch.stopAll(&e.running)
+	e.loads.Wait()
+	e.pool.freeAll()
+	for key, m := range e.modules {
+		m.code.Close()
+		delete(e.modules, key)
+	}
+	e.lib.Close()
+}
