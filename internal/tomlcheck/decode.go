@@ -19,7 +19,7 @@ func (r *Reader) table(v reflect.Value, n *node, path string) {
 			r.faults = append(r.faults, e.at.fault(sub, "unknown key", r.suggest(e.name, path, fields)))
 			continue
 		}
-		r.seen[sub] = e.at
+		r.seen[sub] = e.value.at
 		r.value(f, v.Field(f.index), e.value, sub)
 	}
 }
@@ -28,6 +28,7 @@ func (r *Reader) table(v reflect.Value, n *node, path string) {
 func (r *Reader) suggest(name, path string, fields []Field) string {
 	known := names(fields)
 	if w := Closest(name, known); w != "" {
+		r.meant[join(path, w)] = true
 		return fmt.Sprintf("did you mean %q?", w)
 	}
 	if where := elsewhere(r.root.Type(), name, ""); where != "" && where != path {
@@ -92,8 +93,11 @@ func (r *Reader) want(n *node, ok bool, what, path string) bool {
 		return true
 	}
 	hint := ""
-	if n.kind == unstable.ArrayTable && what == "a table" {
+	switch {
+	case n.kind == unstable.ArrayTable && what == "a table":
 		hint = fmt.Sprintf("there is only one: write [%s]", path)
+	case n.kind == unstable.String && what == "a list":
+		hint = fmt.Sprintf("in brackets: [%s]", quote(n.text))
 	}
 	r.faults = append(r.faults, n.at.fault(path, fmt.Sprintf("it must be %s, not %s", what, nameOf(n.kind)), hint))
 	return false
@@ -126,7 +130,7 @@ func (r *Reader) entries(f Field, v reflect.Value, n *node, path string) {
 	elem := f.elem()
 	for _, e := range n.keys {
 		sub := join(path, e.name)
-		r.seen[sub] = e.at
+		r.seen[sub] = e.value.at
 		r.entry(elem, v, e.name, func(ev reflect.Value) { r.value(elem, ev, e.value, sub) })
 	}
 }
@@ -151,9 +155,12 @@ func (r *Reader) entry(elem Field, v reflect.Value, key string, change func(refl
 func (r *Reader) leaf(f Field, v reflect.Value, n *node, path string) {
 	if want := f.sort(); !fits(want, n.kind) {
 		hint := ""
-		if n.kind == unstable.String && want != "a string" {
+		switch {
+		case want == aDuration && n.kind == unstable.Integer:
+			hint = fmt.Sprintf("a number alone has no unit: write %q or %q", n.text+"ms", n.text+"s")
+		case n.kind == unstable.String:
 			hint = "without the quotes"
-		} else if want == "a string" && n.text != "" {
+		case want == aString && n.text != "":
 			hint = fmt.Sprintf("in quotes: %s", quote(n.text))
 		}
 		r.faults = append(r.faults, n.at.fault(path, fmt.Sprintf("it must be %s, not %s", want, nameOf(n.kind)), hint))
@@ -164,12 +171,13 @@ func (r *Reader) leaf(f Field, v reflect.Value, n *node, path string) {
 		text = strings.ReplaceAll(text, "_", "")
 	}
 	if err := f.set(v, text); err != nil {
-		problem, hint := describe(err)
+		problem, hint := Describe(err)
 		r.faults = append(r.faults, n.at.fault(path, problem, hint))
 	}
 }
 
-func describe(err error) (problem, hint string) {
+// Describe takes an error apart into the problem and what to do about it: those of an Issue, else what is before and after "; ".
+func Describe(err error) (problem, hint string) {
 	if i, ok := errors.AsType[*Issue](err); ok {
 		return i.Problem, i.Hint
 	}
@@ -177,35 +185,48 @@ func describe(err error) (problem, hint string) {
 	return problem, hint
 }
 
-// sort says in words what TOML value a leaf wants.
+// What TOML values leaves want, in words.
+const (
+	aString   = "a string"
+	aDuration = `a duration such as "500ms"`
+	aSize     = `a size such as "8MiB"`
+	aBool     = "true or false"
+	aNumber   = "a number"
+	aWhole    = "a whole number"
+	aScalar   = "a string, number or boolean"
+)
+
+// sort says what TOML value a leaf wants.
 func (f Field) sort() string {
 	k := f.Type.Kind()
 	switch {
 	case f.Type == scalarType:
-		return "a string, number or boolean"
-	case isText(f.Type), k == reflect.String, f.Type == durationType:
-		return "a string"
+		return aScalar
+	case f.Type == durationType:
+		return aDuration
+	case isText(f.Type), k == reflect.String:
+		return aString
 	case f.Size:
-		return `a size such as "8MiB"`
+		return aSize
 	case k == reflect.Bool:
-		return "true or false"
+		return aBool
 	case k == reflect.Float64:
-		return "a number"
+		return aNumber
 	}
-	return "a whole number"
+	return aWhole
 }
 
 func fits(want string, k unstable.Kind) bool {
 	switch want {
-	case "a string":
+	case aString, aDuration:
 		return k == unstable.String
-	case `a size such as "8MiB"`:
+	case aSize:
 		return k == unstable.String || k == unstable.Integer
-	case "true or false":
+	case aBool:
 		return k == unstable.Bool
-	case "a number":
+	case aNumber:
 		return k == unstable.Float || k == unstable.Integer
-	case "a whole number":
+	case aWhole:
 		return k == unstable.Integer
 	}
 	return k == unstable.String || k == unstable.Float || k == unstable.Integer || k == unstable.Bool

@@ -113,7 +113,7 @@ func syntaxHint(at place) string {
 	switch {
 	case !found && strings.Contains(line, ":"):
 		return `TOML says key = "value", with = and not with :`
-	case found && value != "" && (value[0] >= 'a' && value[0] <= 'z' || value[0] >= 'A' && value[0] <= 'Z' || value[0] >= '0' && value[0] <= '9'):
+	case found && value != "" && (value[0] >= 'a' && value[0] <= 'z' || value[0] >= 'A' && value[0] <= 'Z'):
 		return "text must be quoted: \"" + strings.Trim(strings.Fields(value)[0], "\"'`") + "\""
 	case found && value == "":
 		return "a value must follow the =, on the same line"

@@ -146,7 +146,7 @@ func (f Field) checkWord(text string) error {
 	if w := Closest(text, f.Words); w != "" {
 		hint = fmt.Sprintf("did you mean %q? (%s)", w, hint)
 	}
-	return &Issue{fmt.Sprintf("%q is not a word for it", text), hint}
+	return &Issue{fmt.Sprintf("%q is not allowed here", text), hint}
 }
 
 // list writes words for people: "a", "b" or "c".

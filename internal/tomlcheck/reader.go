@@ -12,7 +12,8 @@ import (
 type Reader struct {
 	root   reflect.Value
 	docs   []*document
-	seen   map[string]place // by path: where it was said last
+	seen   map[string]place // by path: where its value was said last
+	meant  map[string]bool  // paths that an unknown key was probably meant to be
 	faults Faults
 }
 
@@ -23,7 +24,7 @@ func New(into any) *Reader {
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("tomlcheck: %T is not a pointer to a struct", into))
 	}
-	r := &Reader{root: v.Elem(), seen: map[string]place{}}
+	r := &Reader{root: v.Elem(), seen: map[string]place{}, meant: map[string]bool{}}
 	r.fill(v.Elem())
 	return r
 }
@@ -133,7 +134,7 @@ func (r *Reader) finish(v reflect.Value, path string) {
 	for _, f := range Fields(v.Type()) {
 		sub := join(path, f.Name)
 		fv := v.Field(f.index)
-		if f.Required && !r.Said(sub) && fv.IsZero() && !r.Partial() && !r.Faulty(sub) {
+		if f.Required && !r.Said(sub) && fv.IsZero() && !r.Partial() && !r.Faulty(sub) && !r.meant[sub] {
 			r.Fault(sub, "it is missing", strings.TrimSpace("it must be said. "+f.Doc))
 		}
 		switch k := f.Type.Kind(); {

@@ -1,7 +1,6 @@
 package tomlcheck
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 )
@@ -22,7 +21,7 @@ func (r *Reader) set(v reflect.Value, keys []string, path, text string, report f
 	fields := Fields(v.Type())
 	f, ok := find(fields, keys[0])
 	if !ok {
-		report("unknown key "+join(path, keys[0]), r.suggest(keys[0], path, fields))
+		report("unknown key", r.suggest(keys[0], path, fields))
 		return false
 	}
 	return r.setField(f, v.Field(f.index), keys, path, text, report)
@@ -43,11 +42,11 @@ func (r *Reader) setField(f Field, v reflect.Value, keys []string, path, text st
 	case k == reflect.Slice && !Leaf(f.Type) && Leaf(f.Type.Elem()) && len(keys) == 0:
 		return r.setList(f, v, text, report)
 	case !Leaf(f.Type) || len(keys) > 0:
-		report(fmt.Sprintf("%s cannot be set from here", path), "say it in a file")
+		report("it cannot be set from here", "say it in a file")
 		return false
 	}
 	if err := f.set(v, text); err != nil {
-		report(describe(err))
+		report(Describe(err))
 		return false
 	}
 	return true
@@ -61,7 +60,7 @@ func (r *Reader) setList(f Field, v reflect.Value, text string, report func(prob
 		}
 		ev := reflect.New(f.Type.Elem()).Elem()
 		if err := f.elem().set(ev, item); err != nil {
-			report(describe(err))
+			report(Describe(err))
 			return false
 		}
 		out = reflect.Append(out, ev)
