@@ -110,7 +110,7 @@ func (d *DeployRequest) deployment(module []byte) (Deployment, error) {
 	if file == "" {
 		file = "function.toml"
 	}
-	m, err := parseManifest(file, []byte(d.Manifest))
+	m, err := function.ParseManifest(file, []byte(d.Manifest))
 	if err == nil {
 		err = applySettings(&m, d.Set)
 	}

@@ -34,6 +34,7 @@ type Config struct {
 type Server struct {
 	backend  Backend
 	access   access
+	identify func(net.Conn) (Peer, error)
 	limit    int64 // of a module
 	log      *slog.Logger
 	streams  chan struct{}
@@ -49,7 +50,7 @@ func NewServer(cfg Config, backend Backend, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		backend: backend, access: a, limit: cfg.MaxModule, log: log,
+		backend: backend, access: a, identify: peerOf, limit: cfg.MaxModule, log: log,
 		streams: make(chan struct{}, maxStreams), modules: make(chan struct{}, maxModules), stopping: make(chan struct{}),
 	}
 	if s.limit <= 0 {
@@ -69,7 +70,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			peer, err := peerOf(c)
+			peer, err := s.identify(c)
 			return context.WithValue(ctx, peerKey{}, identified{peer, err})
 		},
 	}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mayfly/admin"
+	"mayfly/function"
+)
+
+type deployOptions struct {
+	wait    bool
+	dryRun  bool
+	timeout time.Duration
+	set     []string
+}
+
+func deployCommand(a *app) *cobra.Command {
+	var o deployOptions
+	cmd := &cobra.Command{
+		Use:   "deploy [DIR|function.toml]",
+		Short: "Deploy a function",
+		Long: `Deploy the function of a folder (default: this one) to the agent, or replace it.
+
+The agent checks manifest and module, compiles it and opens its triggers. Events that run meanwhile end with the
+version they began with.`,
+		Example: `  mayfly deploy examples/convert
+  mayfly deploy --dry-run                 everything that could fail, without changing anything
+  mayfly deploy --set limit_c=80 --wait`,
+		Args: arguments("[DIR|function.toml]"),
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&o.wait, "wait", "w", false, "wait until its triggers are open")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "check and compile, change nothing")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long --wait waits")
+	flags.StringArrayVar(&o.set, "set", nil, "replace a value of [config]: KEY=VALUE (repeatable)")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.deploy(cmd.Context(), argOr(args, "."), o, *out)
+	}
+	return cmd
+}
+
+func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out format) error {
+	p, err := openProject(arg)
+	if err != nil {
+		return err
+	}
+	set, err := settings(o.set)
+	if err != nil {
+		return err
+	}
+	module, err := p.module()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun}
+	f, err := a.client.Deploy(ctx, req, module, func(s admin.Progress) {
+		a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
+	})
+	if err == nil && o.wait && !o.dryRun {
+		f, err = a.await(ctx, f, o.timeout)
+	}
+	a.progress("")
+	if err != nil {
+		return err
+	}
+	did := "deployed"
+	if o.dryRun {
+		did = "could be deployed; nothing was changed"
+	}
+	a.note("%s %s %s in %s", f.Name, f.Version, did, micros(time.Since(began).Microseconds()))
+	v := functionView(a)
+	v.detail = func(w io.Writer, f admin.Function, _ bool) { a.deployLine(w, f) }
+	return one(a, out, v, f)
+}
+
+// deployLine says how the function is now and, when it is not well, what to type.
+func (a *app) deployLine(w io.Writer, f admin.Function) {
+	fmt.Fprintf(w, "%s %s %s", escape(f.Name), escape(f.Version), a.paint(f.State))
+	if f.Reason != "" {
+		fmt.Fprintf(w, ": %s", escape(f.Reason))
+	}
+	fmt.Fprintln(w)
+	for _, t := range f.Triggers {
+		fmt.Fprintf(w, "  %s %s\n", escape(t.Name), escape(t.Spec))
+	}
+	if f.Hint != "" {
+		fmt.Fprintf(w, "  next: %s\n", escape(f.Hint))
+	}
+}
+
+// settings reads KEY=VALUE words.
+func settings(words []string) (map[string]string, error) {
+	set := map[string]string{}
+	for _, w := range words {
+		key, value, ok := strings.Cut(w, "=")
+		if !ok || key == "" {
+			return nil, &usageError{text: fmt.Sprintf("--set %q: want KEY=VALUE", w), hint: "mayfly deploy --set limit_c=80"}
+		}
+		set[key] = value
+	}
+	return set, nil
+}
+
+// await asks until f is ready, has failed, or the time is over; then it shows the last lines the function logged.
+func (a *app) await(ctx context.Context, f admin.Function, timeout time.Duration) (admin.Function, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for f.State == admin.StateStarting {
+		a.progress("%s: %s", f.Name, escape(f.Reason))
+		select {
+		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), errTimeout) {
+				return f, ctx.Err()
+			}
+			a.lastLines(context.WithoutCancel(ctx), f.Name)
+			return f, &function.Error{
+				Op: "deploy", Subject: f.Name, Class: function.ClassRetry, Kind: kindTimeout,
+				Err: fmt.Errorf("it is deployed but not ready after %v: %s", timeout, f.Reason), Hint: orElse(f.Hint, "mayfly status"),
+			}
+		case <-tick.C:
+		}
+		next, err := a.client.Function(ctx, f.Name)
+		if err != nil {
+			continue // the deadline decides
+		}
+		f = next
+	}
+	if f.State == admin.StateFailed {
+		a.lastLines(ctx, f.Name)
+		return f, &function.Error{
+			Op: "deploy", Subject: f.Name, Class: function.ClassReject, Kind: "failed",
+			Err: fmt.Errorf("it is deployed but cannot run: %s", f.Reason), Hint: orElse(f.Hint, "mayfly fn show "+f.Name),
+		}
+	}
+	return f, nil
+}
+
+var errTimeout = errors.New("the time is over")
+
+// lastLines shows on standard error what the function logged last; no lines or no answer is no news.
+func (a *app) lastLines(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_ = a.client.Logs(ctx, admin.LogQuery{Function: name, Limit: 20}, func(f admin.Frame[admin.LogRecord]) error {
+		if f.Record != nil {
+			a.note("%s", a.logLine(*f.Record))
+		}
+		return nil
+	})
+}
+
+func orElse(s, without string) string {
+	if s == "" {
+		return without
+	}
+	return s
+}
