@@ -22,8 +22,10 @@ type arrival struct {
 	epoch    uint64
 	prefix   string // of the ids of this connection's events
 	minted   uint64
-	retained atomic.Bool // retained messages are handed on
-	draining atomic.Bool // nothing is handed on any more
+	known    map[string]uint32        // filters subscribed before, how often; of Run's goroutine
+	ours     bool                     // this connection has subscribed; of Run's goroutine
+	welcome  atomic.Pointer[[]string] // filters whose retained messages are handed on
+	draining atomic.Bool              // nothing is handed on any more
 }
 
 // publish implements receiver.
@@ -42,7 +44,7 @@ func (a *arrival) publish(p inbound) error {
 	case p.tooLarge > 0:
 		s.shed("too-large", p.topic)
 		return a.dismiss(p)
-	case p.retain && !a.retained.Load():
+	case p.retain && !a.welcomes(p.topic):
 		s.count.retained.Add(1)
 		return a.dismiss(p)
 	case p.qos == 0:
@@ -54,6 +56,9 @@ func (a *arrival) publish(p inbound) error {
 	d := &delivery{size: int64(len(p.payload) + len(p.topic))}
 	a.fill(&d.event, p)
 	a.window.add(d)
+	if s.adopt(d) {
+		return nil // the sink has it already
+	}
 	if err := a.sink.Accept(a.ctx, &d.event, d); err != nil {
 		s.count.refused.Add(1) // the sink settles what it refuses
 	}

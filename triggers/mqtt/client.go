@@ -93,26 +93,18 @@ func (b *Broker) options(who identity, password string, c *client) *paho.ClientO
 	return o
 }
 
-// subscribe asks for the filters and reports a filter that was refused.
-func (c *client) subscribe(ctx context.Context, filters []string, qos byte, within time.Duration) error {
-	asked := make(map[string]byte, len(filters))
-	for _, f := range filters {
-		asked[f] = qos
+// subscribe asks for the topics and reports a filter that was refused.
+func (c *client) subscribe(ctx context.Context, topics []Topic, within time.Duration) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	asked := make(map[string]byte, len(topics))
+	for _, t := range topics {
+		asked[t.Filter] = t.QoS
 	}
 	c.filters.Store(int32(len(asked)))
 	token := c.paho.SubscribeMultiple(asked, nil).(*paho.SubscribeToken)
-	patience := time.NewTimer(within)
-	defer patience.Stop()
-	select {
-	case <-token.Done():
-	case <-patience.C:
-		return errSilent
-	case <-c.ended:
-		return c.why()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := token.Error(); err != nil {
+	if err := c.wait(ctx, token, within); err != nil {
 		return err
 	}
 	for filter, code := range token.Result() {
@@ -121,6 +113,31 @@ func (c *client) subscribe(ctx context.Context, filters []string, qos byte, with
 		}
 	}
 	return nil
+}
+
+// unsubscribe takes filters back.
+func (c *client) unsubscribe(ctx context.Context, filters []string, within time.Duration) error {
+	if len(filters) == 0 {
+		return nil
+	}
+	c.leaving.Store(true)
+	defer c.leaving.Store(false)
+	return c.wait(ctx, c.paho.Unsubscribe(filters...), within)
+}
+
+func (c *client) wait(ctx context.Context, token paho.Token, within time.Duration) error {
+	patience := time.NewTimer(within)
+	defer patience.Stop()
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-patience.C:
+		return errSilent
+	case <-c.ended:
+		return c.why()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // subscriptionError names the filter that the broker answered with 0x80 ([MQTT-3.9.3-2]).

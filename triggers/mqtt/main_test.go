@@ -24,22 +24,22 @@ const patience = 15 * time.Second
 // notes is a Memory that lives as long as the test.
 type notes struct {
 	mu    sync.Mutex
-	times map[string]uint32
+	times map[string]map[string]uint32
 }
 
-func (n *notes) Subscribed(session string) (uint32, error) {
+func (n *notes) Subscribed(session string) (map[string]uint32, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.times[session], nil
 }
 
-func (n *notes) Remember(session string, times uint32) error {
+func (n *notes) Remember(session string, filters map[string]uint32) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.times == nil {
-		n.times = map[string]uint32{}
+		n.times = map[string]map[string]uint32{}
 	}
-	n.times[session] = times
+	n.times[session] = filters
 	return nil
 }
 
@@ -138,8 +138,11 @@ func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func at(url string) Broker { return Broker{Name: "site", URLs: []string{url}} }
 
 func sub(filters ...string) Subscription {
-	return Subscription{Cluster: "c", Trigger: "f/mqtt[0]", Filters: filters, QoS: 1, HoldOff: 200 * time.Millisecond,
-		Drain: 50 * time.Millisecond, Retained: function.RetainedOnce}
+	c := Subscription{Cluster: "c", Session: "triggers-0", HoldOff: 200 * time.Millisecond, Drain: 50 * time.Millisecond}
+	for _, f := range filters {
+		c.Topics = append(c.Topics, Topic{Filter: f, QoS: 1, Retained: function.RetainedOnce})
+	}
+	return c
 }
 
 func session(t *testing.T, b Broker, c Subscription, m Memory) *Session {

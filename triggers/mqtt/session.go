@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,13 +19,21 @@ import (
 	"mayfly/triggers"
 )
 
+// Topic is one filter a session is subscribed to.
+type Topic struct {
+	Filter   string // $share/group/filter included
+	QoS      byte   // 0 or 1
+	Retained function.Retained
+}
+
 // Subscription says what a session is for. The zero value of a field below the line means its default.
 type Subscription struct {
-	Cluster  string   // id of the cluster (of the node, for a trigger of scope node): part of the client id
-	Trigger  string   // identity of the trigger, such as "overheat/mqtt[0]"
-	Filters  []string // topic filters, $share/group/filter included; several when triggers share the session
-	QoS      byte     // 0 or 1
-	Retained function.Retained
+	Cluster string  // id of the cluster (of the node, for triggers of scope node): part of the client id
+	Session string  // what tells it from the cluster's other sessions at this broker, such as "triggers-0": part of the client id
+	Topics  []Topic // to begin with; no two of their filters may overlap. SetTopics changes them
+
+	// Volatile sessions have an id of their own and nothing is kept for them: for somebody who only watches.
+	Volatile bool
 
 	HoldOff   time.Duration // default 5 s: how long a given-back event may block the ones behind it before the connection is dropped; also how long reading is held back
 	Drain     time.Duration // default 5 s: how long Run waits for receipts when it is told to stop
@@ -34,7 +43,10 @@ type Subscription struct {
 
 // WithDefaults returns c with every zero field at its default.
 func (c Subscription) WithDefaults() Subscription {
-	setDefault(&c.Retained, function.RetainedOnce)
+	c.Topics = slices.Clone(c.Topics)
+	for i := range c.Topics {
+		setDefault(&c.Topics[i].Retained, function.RetainedOnce)
+	}
 	setDefault(&c.HoldOff, 5*time.Second)
 	setDefault(&c.Drain, 5*time.Second)
 	setDefault(&c.MaxEvents, 4096)
@@ -47,46 +59,75 @@ func (c Subscription) Validate() error {
 	var faults []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
-			faults = append(faults, fmt.Errorf("subscription %q: "+format, append([]any{c.Trigger}, args...)...))
+			faults = append(faults, fmt.Errorf("session %q: "+format, append([]any{c.Session}, args...)...))
 		}
 	}
-	check(c.Trigger != "", "trigger: wanted a name")
-	check(len(c.Filters) > 0, "filters: wanted at least one")
-	for _, f := range c.Filters {
-		err := event.CheckFilter(f)
-		check(err == nil, "%v", err)
-	}
-	check(c.QoS <= 1, "qos %d: wanted 0 or 1", c.QoS)
-	check(slices.Contains([]function.Retained{function.RetainedSkip, function.RetainedOnce, function.RetainedAlways}, c.Retained),
-		"retained %q: wanted skip, once or always", c.Retained)
+	check(c.Session != "", "wanted a name")
 	check(c.HoldOff > 0 && c.Drain > 0, "hold_off %v, drain %v: wanted more than 0", c.HoldOff, c.Drain)
 	check(c.MaxEvents > 0 && c.MaxBytes > 0, "max_events %d, max_bytes %d: wanted more than 0", c.MaxEvents, c.MaxBytes)
+	return errors.Join(append(faults, checkTopics(c.Topics))...)
+}
+
+func checkTopics(topics []Topic) error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	for i, t := range topics {
+		err := event.CheckFilter(t.Filter)
+		check(err == nil, "%v", err)
+		check(t.QoS <= 1, "%s: qos %d: wanted 0 or 1", t.Filter, t.QoS)
+		check(slices.Contains([]function.Retained{function.RetainedSkip, function.RetainedOnce, function.RetainedAlways}, t.Retained),
+			"%s: retained %q: wanted skip, once or always", t.Filter, t.Retained)
+		for _, other := range topics[:i] {
+			check(err != nil || event.CheckFilter(other.Filter) != nil || !event.Overlaps(plain(t.Filter), plain(other.Filter)),
+				"%s overlaps %s: the broker may send a message twice", t.Filter, other.Filter)
+		}
+	}
 	return errors.Join(faults...)
 }
 
-// Memory remembers over restarts how often a session has subscribed, for the retained policies. Its methods may block and
-// are called from Run and Purge only.
-type Memory interface {
-	// Subscribed returns how often the session of that client id has subscribed; 0 when never.
-	Subscribed(session string) (times uint32, err error)
-	// Remember replaces that number; 0 forgets the session.
-	Remember(session string, times uint32) error
+// plain returns the filter that topics are matched with, without $share/group/.
+func plain(filter string) string {
+	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
+		if _, inner, ok := strings.Cut(rest, "/"); ok {
+			return inner
+		}
+	}
+	return filter
 }
 
-// Session is the subscription of one trigger at one broker: a triggers.Source. It never publishes. Its client id belongs
-// to the trigger, not to the node: whoever runs it takes the session over, and the broker cuts off the one before.
+// Memory remembers over restarts which filters a session has subscribed to, and how often, for the retained policies and for
+// taking back the ones that are not wanted any more. Its methods may block and are called from Run and Purge only.
+type Memory interface {
+	// Subscribed returns the session's filters; nil when it was never subscribed.
+	Subscribed(session string) (filters map[string]uint32, err error)
+	// Remember replaces them; nil forgets the session.
+	Remember(session string, filters map[string]uint32) error
+}
+
+// Session is the subscription of some triggers at one broker: a triggers.Source. It never publishes. Its client id belongs
+// to the triggers, not to the node: whoever runs it takes the session over, and the broker cuts off the one before.
 //
-// Status may be called at any time; Run once; Purge only while Run does not run.
+// An event that was handed over and not settled when the connection ended is not handed over again when the broker sends it
+// again: the new delivery takes over the receipt of the old one.
+//
+// Status and SetTopics may be called at any time; Run once; Purge only while Run does not run.
 type Session struct {
 	broker Broker
 	config Subscription
 	id     string // client id
-	key    string // in memory; the client id, but at QoS 0, where that is a new one for every session
 	memory Memory
 	log    *slog.Logger
 	count  counters
 
+	changed chan struct{} // topics changed
+
 	mu     sync.Mutex
+	topics []Topic
+	orphan map[uint16]*delivery // handed over on earlier connections, not acknowledged, by packet id
 	state  state
 	window *window // of the connection that is up
 	epoch  uint64
@@ -99,22 +140,38 @@ func NewSession(b Broker, c Subscription, memory Memory, log *slog.Logger) (*Ses
 	if err := errors.Join(b.Validate(), c.Validate()); err != nil {
 		return nil, err
 	}
-	key := clientID(c)
-	s := &Session{broker: b, config: c, id: key, key: key, memory: memory, warned: map[string]bool{},
-		log: log.With("broker", b.Name, "trigger", c.Trigger)}
-	if c.QoS == 0 {
+	s := &Session{broker: b, config: c, id: clientID(c), memory: memory, warned: map[string]bool{}, topics: c.Topics,
+		changed: make(chan struct{}, 1), log: log.With("broker", b.Name, "session", c.Session)}
+	if c.Volatile {
 		s.id = randomID()
 	}
 	return s, nil
 }
 
+// SetTopics makes topics the ones the session is subscribed to: new ones are subscribed, missing ones unsubscribed, at once or
+// when the connection is back. Messages of the others are not touched. No two filters may overlap.
+func (s *Session) SetTopics(topics []Topic) error {
+	c := Subscription{Topics: topics}.WithDefaults()
+	if err := checkTopics(c.Topics); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.topics = c.Topics
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
 // ClientID returns the id the session connects with: 23 letters and digits, all that a server must accept ([MQTT-3.1.3-5]).
 func (s *Session) ClientID() string { return s.id }
 
-// clientID depends on all that the broker keeps for a session, so that a changed trigger gets a new one.
+// clientID does not depend on the topics: a session whose triggers change stays the same session, and what the broker keeps
+// for it stays.
 func clientID(c Subscription) string {
-	filters := slices.Sorted(slices.Values(c.Filters))
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %d", c.Cluster, c.Trigger, filters, c.QoS))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", c.Cluster, c.Session))
 	return readableID(sum[:])
 }
 
@@ -156,36 +213,53 @@ func (s *Session) serve(ctx context.Context, address string, to triggers.Sink) (
 		return 0, err
 	}
 	a := s.receive(ctx, l, to)
-	defer a.window.close()
-	l.start(a)
-	times, err := s.memory.Subscribed(s.key)
+	defer s.orphaned(a.window)
+	known, err := s.remembered()
 	if err != nil {
 		_ = l.Close()
 		return 0, err
 	}
-	a.retained.Store(s.config.Retained == function.RetainedAlways || s.config.Retained == function.RetainedOnce && times <= 1)
-	c, err := handshake(ctx, &s.broker, identity{s.id, s.config.QoS == 0}, l)
+	a.known = known
+	a.welcome.Store(s.welcome(a, true, nil))
+	l.start(a)
+	c, err := handshake(ctx, &s.broker, identity{s.id, s.config.Volatile}, l)
 	if err != nil {
 		return 0, err
 	}
 	defer c.disconnect()
 	began := time.Now()
-	if err := s.subscribe(ctx, c, a, times); err != nil {
+	if !c.present {
+		s.forsake() // packet ids of a session that is gone mean nothing
+	}
+	if err := s.subscribe(ctx, c, a); err != nil {
 		return 0, err
 	}
 	s.connected(address, a.window)
-	select {
-	case <-l.ended:
-	case <-ctx.Done():
-		a.draining.Store(true)
-		a.window.idle(s.config.Drain)
-	}
+	err = s.attend(ctx, c, a)
 	s.disconnected()
 	up = max(time.Since(began), 1)
-	if ctx.Err() == nil {
+	if err == nil && ctx.Err() == nil {
 		err = c.reason()
 	}
 	return up, err
+}
+
+// attend lets the connection run until it ends or ctx does, and subscribes to what changes.
+func (s *Session) attend(ctx context.Context, c *client, a *arrival) error {
+	for {
+		select {
+		case <-c.ended:
+			return nil
+		case <-s.changed:
+			if err := s.subscribe(ctx, c, a); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			a.draining.Store(true)
+			a.window.idle(s.config.Drain)
+			return nil
+		}
+	}
 }
 
 func (s *Session) receive(ctx context.Context, l *link, to triggers.Sink) *arrival {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/event"
@@ -14,6 +15,7 @@ type delivery struct {
 	of    *window
 	size  int64
 	fate  fate
+	heir  atomic.Pointer[delivery] // the same message on a later connection
 }
 
 type fate uint8
@@ -24,13 +26,15 @@ const (
 	givenBack             // never to be acknowledged on this connection
 )
 
-// Settle implements triggers.Receipt. On a connection that has ended it does nothing: the broker sends the message again.
+// Settle implements triggers.Receipt. When the connection has ended it is remembered until the broker sends the message again.
 func (d *delivery) Settle(s triggers.Settlement) {
+	f := settled
 	if s.Err != nil {
-		d.of.settle(d, givenBack)
-		return
+		f = givenBack
 	}
-	d.of.settle(d, settled)
+	for ; d != nil; d = d.heir.Load() {
+		d.of.settle(d, f)
+	}
 }
 
 // window holds the QoS 1 messages of one connection that are not acknowledged yet, in the order received, and acknowledges
@@ -89,26 +93,29 @@ func (w *window) settle(d *delivery, f fate) {
 	}
 }
 
-// acknowledge writes a PUBACK for the settled ones at the head. The lock is held, so that order is kept.
+// acknowledge writes a PUBACK for the settled ones at the head. The lock is held, so that order is kept. What cannot be written
+// because the link has ended stays: it will be known when it comes again.
 func (w *window) acknowledge() {
 	w.acks = w.acks[:0]
-	for w.head < len(w.waiting) && w.waiting[w.head].fate == settled {
-		w.acks = appendPuback(w.acks, w.waiting[w.head].event.Delivery.PacketID)
-		w.waiting[w.head] = nil
-		w.head++
+	next := w.head
+	for ; next < len(w.waiting) && w.waiting[next].fate == settled; next++ {
+		w.acks = appendPuback(w.acks, w.waiting[next].event.Delivery.PacketID)
 	}
+	if next == w.head {
+		return
+	}
+	if _, err := w.link.Write(w.acks); err != nil {
+		return
+	}
+	w.count.acked.Add(uint64(next - w.head))
+	clear(w.waiting[w.head:next])
+	w.head = next
 	if w.head == len(w.waiting) {
 		w.waiting, w.head = w.waiting[:0], 0
 	} else if w.head > 64 && w.head > len(w.waiting)/2 {
 		n := copy(w.waiting, w.waiting[w.head:])
 		clear(w.waiting[n:])
 		w.waiting, w.head = w.waiting[:n], 0
-	}
-	if len(w.acks) == 0 {
-		return
-	}
-	if _, err := w.link.Write(w.acks); err == nil {
-		w.count.acked.Add(uint64(len(w.acks) / 4))
 	}
 }
 
@@ -144,11 +151,19 @@ func (w *window) idle(budget time.Duration) {
 	}
 }
 
-// close stops the hold-off; the link has ended.
-func (w *window) close() {
+// close stops the hold-off and returns what was handed over and is not acknowledged; the link has ended.
+func (w *window) close() []*delivery {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer != nil {
 		w.timer.Stop()
 	}
+	return w.waiting[w.head:]
+}
+
+// fateOf returns what was decided of d so far.
+func (w *window) fateOf(d *delivery) fate {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return d.fate
 }

@@ -162,7 +162,7 @@ func (d *driver) connect(ctx context.Context) (ended *sync.WaitGroup, err error)
 	if d.pub, err = mqtt.NewPublisher(b, "", quiet); err != nil {
 		return ended, err
 	}
-	c := mqtt.Subscription{Cluster: "bench", Trigger: "load", Filters: []string{d.target.Out}, QoS: d.target.QoS}
+	c := mqtt.Subscription{Cluster: "bench", Session: "load", Topics: []mqtt.Topic{{Filter: d.target.Out, QoS: d.target.QoS}}, Volatile: d.target.QoS == 0}
 	answers, err := mqtt.NewSession(b, c, forgetful{}, quiet)
 	if err != nil {
 		return ended, err
@@ -309,5 +309,5 @@ func (ignored) Confirmed(error) {}
 
 type forgetful struct{}
 
-func (forgetful) Subscribed(string) (uint32, error) { return 0, nil }
-func (forgetful) Remember(string, uint32) error     { return nil }
+func (forgetful) Subscribed(string) (map[string]uint32, error) { return nil, nil }
+func (forgetful) Remember(string, map[string]uint32) error     { return nil }

@@ -31,7 +31,7 @@ func main() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	c := mqtt.Subscription{Cluster: "bench", Trigger: "layer", Filters: []string{*in}, QoS: byte(*qos)}
+	c := mqtt.Subscription{Cluster: "bench", Session: "layer", Topics: []mqtt.Topic{{Filter: *in, QoS: byte(*qos)}}, Volatile: *qos == 0}
 	session, err := mqtt.NewSession(b, c, forgetful{}, slog.Default())
 	if err != nil {
 		log.Fatalln(err)
@@ -67,5 +67,5 @@ func (c confirmation) Confirmed(err error) {
 
 type forgetful struct{}
 
-func (forgetful) Subscribed(string) (uint32, error) { return 0, nil }
-func (forgetful) Remember(string, uint32) error     { return nil }
+func (forgetful) Subscribed(string) (map[string]uint32, error) { return nil, nil }
+func (forgetful) Remember(string, map[string]uint32) error     { return nil }
