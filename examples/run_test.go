@@ -79,7 +79,10 @@ func newBench(t *testing.T) *bench {
 		b.functions[name], modules[f.Module] = f, e.module
 	}
 	var err error
-	cfg := wasm.Config{CacheDir: t.TempDir(), Modules: modules, Slots: 2, CompileCPU: time.Minute, CompileWall: 5 * time.Minute}
+	cfg := wasm.Config{
+		CacheDir: t.TempDir(), Modules: modules, Slots: 2, CompileCPU: time.Minute, CompileWall: 5 * time.Minute,
+		CompileMemory: 1 << 46, // the race detector's shadow memory counts
+	}
 	if b.engine, err = wasm.New(cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
