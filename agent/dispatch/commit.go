@@ -35,7 +35,7 @@ func (d *Dispatcher) commit(w *worker, t *task) error {
 		s.Done.Add(1)
 		s.Published.Add(int64(len(res.Publishes)))
 		w.rec.Outcome, w.rec.Writes = "done", len(res.Writes)
-		w.rec.Published = topics(w.rec.Published, res.Publishes)
+		w.rec.Published = res.Publishes
 		d.observe(w, t)
 	}
 	return err

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"mayfly/agent/placement"
-	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
 )
@@ -83,8 +82,8 @@ func (d *Dispatcher) fetch(t *task) bool {
 func (d *Dispatcher) begin(w *worker, t *task) {
 	w.at = d.now()
 	w.rec = Record{
-		Time: t.received, Event: t.ev.ID, Topic: t.ev.Topic, Function: t.route.Function, Trigger: t.route.Trigger,
-		Node: d.cfg.Node, Attempt: t.attempt, Wait: w.at.Sub(t.received), Published: w.rec.Published[:0],
+		Time: t.received, Event: t.ev, Function: t.route.Function, Trigger: t.route.Trigger,
+		Node: d.cfg.Node, Attempt: t.attempt, Wait: w.at.Sub(t.received),
 	}
 }
 
@@ -154,7 +153,7 @@ func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 	ctx := context.Background() // the call's deadline bounds it; a drain lets it finish
 	err := invoker.Invoke(ctx, &w.call, &w.res)
 	run := d.now().Sub(start)
-	w.rec.Run, w.rec.CPU, w.rec.Cold = run, w.res.Usage.CPU, w.res.Usage.Cold
+	w.rec.Run, w.rec.CPU, w.rec.Memory, w.rec.Cold = run, w.res.Usage.CPU, w.res.Usage.Memory, w.res.Usage.Cold
 	d.account(t, &w.res, run, exec)
 	return choice, err
 }
@@ -267,11 +266,4 @@ func (d *Dispatcher) over(t *task, s triggers.Settlement) {
 	if s.Err != nil {
 		d.loss.add(LossUndelivered)
 	}
-}
-
-func topics(into []string, msgs []event.Message) []string {
-	for i := range msgs {
-		into = append(into, msgs[i].Topic)
-	}
-	return into
 }

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"mayfly/event"
 	"sync/atomic"
 	"time"
 )
@@ -47,8 +48,7 @@ type Failure struct {
 // Record says what became of one event in one function; the material of `mayfly events` and `mayfly explain`.
 type Record struct {
 	Time      time.Time // received
-	Event     string
-	Topic     string
+	Event     *event.Event
 	Function  string
 	Trigger   string
 	Node      string
@@ -60,7 +60,8 @@ type Record struct {
 	Wait      time.Duration // until it ran
 	Run       time.Duration
 	CPU       time.Duration
-	Published []string // topics
+	Memory    int64
+	Published []event.Message // valid during the call of Observed
 	Writes    int
 	Cold      bool
 }
