@@ -23,6 +23,7 @@ const (
 	Done       Space = 'd' // done marks: events whose effects are committed
 	Catalog    Space = 'c' // replicated desired state
 	Meter      Space = 'm' // usage ledger
+	Trigger    Space = 't' // what this node has subscribed to, and in which session
 	internal   Space = '!' // this package's own records; refused from outside
 )
 

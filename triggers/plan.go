@@ -14,6 +14,7 @@ type Subscription struct {
 	Broker   string
 	Filter   string
 	QoS      byte
+	Alone    bool // shares no session: its events may keep the ones behind them waiting
 }
 
 // Group is a set of subscriptions that share one broker session. No two filters in it overlap, nor are equal: a broker may
@@ -71,7 +72,7 @@ func fits(groups []Group, s Subscription, number int) bool {
 			continue
 		}
 		for _, m := range groups[i].Members {
-			if event.Overlaps(m.Filter, s.Filter) {
+			if m.Alone || s.Alone || event.Overlaps(m.Filter, s.Filter) {
 				return false
 			}
 		}

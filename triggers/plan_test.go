@@ -17,6 +17,7 @@ func drawSubscription(t *rapid.T) Subscription {
 		Trigger:  fmt.Sprintf("mqtt[%d]", rapid.IntRange(0, 2).Draw(t, "trigger")),
 		Broker:   rapid.SampledFrom([]string{"", "site"}).Draw(t, "broker"),
 		Filter:   rapid.SampledFrom([]string{"a/b", "a/+", "a/#", "c", "#", "+/b", "$SYS/x"}).Draw(t, "filter"),
+		Alone:    rapid.IntRange(0, 4).Draw(t, "alone") == 0,
 	}
 }
 
@@ -41,7 +42,7 @@ func TestPlan(t *testing.T) {
 				}
 				seen[a]++
 				for _, b := range g.Members[:i] {
-					if a.Broker != b.Broker || event.Overlaps(a.Filter, b.Filter) {
+					if a.Broker != b.Broker || a.Alone || b.Alone || event.Overlaps(a.Filter, b.Filter) {
 						t.Fatalf("%v and %v share group %d", a, b, g.Number)
 					}
 				}
