@@ -147,7 +147,7 @@ func (e *Engine) childFailed(ctx context.Context, err error, said string) error 
 		return rejected("compile-time", hint, fmt.Errorf("compiling took longer than %v", e.cfg.CompileWall))
 	case ctx.Err() != nil:
 		return &function.Error{Op: "compile", Class: function.ClassOverload, Kind: "stopping", Err: ctx.Err()}
-	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU):
+	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU*9/10):
 		return rejected("compile-cpu", hint, fmt.Errorf("compiling took more than %v of CPU time", e.cfg.CompileCPU))
 	case exit.ExitCode() == exitInvalid:
 		return rejected("invalid", "", errors.New(firstLine(said, "the compiler refused it")))
