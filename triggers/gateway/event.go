@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"mayfly/event"
+)
+
+// readEvent makes the event of a request. With the header ce-specversion it is a CloudEvent in binary content mode
+// (CloudEvents HTTP protocol binding 1.0, section 3.1): its attributes are the event's, its extensions become user.<name>.
+func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string) (*event.Event, *problem) {
+	ev := &event.Event{
+		Source: "/fn/" + name, Type: event.TypeHTTP, Time: time.Now(),
+		ContentType: r.Header.Get("Content-Type"), TraceParent: traceParent(r.Header.Get("Traceparent")),
+	}
+	if strings.HasPrefix(strings.ToLower(ev.ContentType), "application/cloudevents") {
+		return nil, &problem{Status: http.StatusUnsupportedMediaType, Kind: "structured-mode", Title: "Structured CloudEvents are not understood",
+			Detail: "the attributes are in the body", Next: "send them as ce-* headers (binary content mode)"}
+	}
+	if err := cloudEvent(ev, r.Header); err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Kind: "attributes", Title: "The event's attributes are not valid", Detail: err.Error()}
+	}
+	if ev.ID == "" {
+		ev.ID = rand.Text()
+	}
+	if r.ContentLength > g.c.Limits.Body {
+		return nil, g.tooLarge()
+	}
+	var err error
+	ev.Data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, g.c.Limits.Body))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, g.tooLarge()
+	}
+	if err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Kind: "body", Title: "The request's body could not be read", Detail: err.Error()}
+	}
+	return ev, nil
+}
+
+func (g *Gateway) tooLarge() *problem {
+	return &problem{Status: http.StatusRequestEntityTooLarge, Kind: "too-large", Title: "The request is too large",
+		Detail: fmt.Sprintf("a body may have %d bytes", g.c.Limits.Body), Next: "send less, or raise the gateway's limit"}
+}
+
+func cloudEvent(ev *event.Event, h http.Header) error {
+	var names []string
+	for key := range h {
+		if strings.HasPrefix(key, "Ce-") {
+			names = append(names, key)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if v := h.Get("Ce-Specversion"); v != "1.0" {
+		return fmt.Errorf("ce-specversion is %q; only 1.0 is known", v)
+	}
+	slices.Sort(names) // extensions in an order that does not change
+	for _, key := range names {
+		if err := setAttribute(ev, strings.ToLower(key[3:]), h.Values(key)); err != nil {
+			return err
+		}
+	}
+	for _, required := range []string{"Ce-Id", "Ce-Source", "Ce-Type"} {
+		if h.Get(required) == "" {
+			return fmt.Errorf("%s is required", strings.ToLower(required))
+		}
+	}
+	return nil
+}
+
+func setAttribute(ev *event.Event, name string, values []string) error {
+	value, err := url.PathUnescape(values[0]) // section 3.1.3.2
+	if err != nil || !utf8.ValidString(value) || len(values) > 1 {
+		return fmt.Errorf("ce-%s is not one percent-encoded UTF-8 text", name)
+	}
+	switch name {
+	case "specversion":
+	case "id":
+		ev.ID = value
+	case "source":
+		ev.Source = value
+	case "type":
+		ev.Type = value
+	case "subject":
+		ev.Subject = value
+	case "dataschema":
+		ev.DataSchema = value
+	case "time":
+		if ev.Time, err = time.Parse(time.RFC3339Nano, value); err != nil {
+			return fmt.Errorf("ce-time is %q, not a time like 2006-01-02T15:04:05Z", value)
+		}
+	case "datacontenttype":
+		return errors.New("ce-datacontenttype is not allowed: the header is Content-Type")
+	case "traceparent":
+		if ev.TraceParent == "" {
+			ev.TraceParent = traceParent(value)
+		}
+	default:
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+			return fmt.Errorf("ce-%s: names of attributes are letters and digits", name)
+		}
+		ev.User = append(ev.User, event.Attr{Name: name, Value: value})
+	}
+	return nil
+}
+
+// traceParent returns s if it is a trace context, else "": an invalid one is ignored (W3C Trace Context section 3.2.2).
+func traceParent(s string) string {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || s[:2] == "00" && len(s) != 55 {
+		return ""
+	}
+	for i, c := range s[:55] {
+		if i != 2 && i != 35 && i != 52 && !strings.ContainsRune("0123456789abcdef", c) {
+			return ""
+		}
+	}
+	if strings.Trim(s[3:35], "0") == "" || strings.Trim(s[36:52], "0") == "" {
+		return ""
+	}
+	return s
+}
