@@ -104,7 +104,7 @@ func (r *Reader) want(n *node, ok bool, what, path string) bool {
 }
 
 func (r *Reader) list(f Field, v reflect.Value, n *node, path string) {
-	elem := f.elem()
+	elem := f.Elem()
 	if !Leaf(elem.Type) && n.kind == unstable.Table {
 		r.faults = append(r.faults, n.at.fault(path, "it is a list of tables", fmt.Sprintf("write [[%s]], once for each", path)))
 		return
@@ -127,7 +127,7 @@ func (r *Reader) entries(f Field, v reflect.Value, n *node, path string) {
 	if !r.want(n, n.isTable(), "a table", path) {
 		return
 	}
-	elem := f.elem()
+	elem := f.Elem()
 	for _, e := range n.keys {
 		sub := join(path, e.name)
 		r.seen[sub] = e.value.at

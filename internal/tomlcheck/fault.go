@@ -109,7 +109,7 @@ type place struct {
 
 // fault builds the fault at a place.
 func (p place) fault(path, problem, hint string) Fault {
-	f := Fault{File: p.name, Path: path, Problem: problem, Hint: hint}
+	f := Fault{File: cmp.Or(p.name, "settings"), Path: path, Problem: problem, Hint: hint}
 	if p.doc == nil {
 		return f
 	}

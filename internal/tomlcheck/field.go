@@ -87,11 +87,14 @@ func Leaf(t reflect.Type) bool {
 	}
 }
 
-// elem is the description of the elements of a list or map: what a field says of its values holds for them.
-func (f Field) elem() Field {
+// Elem is the description of the elements of a list or map: what a field says of its values holds for them.
+func (f Field) Elem() Field {
 	f.Type, f.Default = f.Type.Elem(), ""
 	return f
 }
+
+// Of returns the field of a struct value of the type that Fields described.
+func (f Field) Of(v reflect.Value) reflect.Value { return v.Field(f.index) }
 
 // Issue is an error with a hint. UnmarshalText may return one.
 type Issue struct{ Problem, Hint string }
@@ -227,8 +230,15 @@ func (f Field) number(text string) (float64, error) {
 	return float64(n), err
 }
 
-// Format writes the value of a leaf as it is written in TOML.
+// Format writes a value as it is written in TOML: a leaf, or a list of leaves.
 func (f Field) Format(v reflect.Value) string {
+	if v.Kind() == reflect.Slice && !Leaf(f.Type) {
+		items := make([]string, v.Len())
+		for i := range items {
+			items[i] = f.Elem().Format(v.Index(i))
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		text, err := m.MarshalText()
 		if err != nil {

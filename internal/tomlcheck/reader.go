@@ -92,6 +92,9 @@ func (r *Reader) Fault(path, problem, hint string) {
 // Faulty says whether a fault about path, or about something in it, was reported.
 func (r *Reader) Faulty(path string) bool {
 	for _, f := range r.faults {
+		if path == "" {
+			return true
+		}
 		if rest, ok := strings.CutPrefix(f.Path, path); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
 			return true
 		}
@@ -122,12 +125,13 @@ func (r *Reader) Err() Faults {
 	return r.faults
 }
 
-// Checker is a struct that checks itself after it was read. key is relative to the struct.
-type Checker interface {
-	Check(report func(key, problem, hint string))
+// Validator is a struct that checks what concerns more than one of its fields after it was read. The faults are by key, relative to
+// the struct: "listen[0]", or "" for the struct as a whole.
+type Validator interface {
+	Validate() map[string]error
 }
 
-// Finish reports required keys that nobody said and lets every Checker check itself.
+// Finish reports required keys that nobody said and asks every Validator about which nothing else was reported.
 func (r *Reader) Finish() { r.finish(r.root, "") }
 
 func (r *Reader) finish(v reflect.Value, path string) {
@@ -153,8 +157,11 @@ func (r *Reader) finish(v reflect.Value, path string) {
 			}
 		}
 	}
-	if c, ok := v.Addr().Interface().(Checker); ok && !r.Partial() {
-		c.Check(func(key, problem, hint string) { r.Fault(join(path, key), problem, hint) })
+	if c, ok := v.Addr().Interface().(Validator); ok && !r.Partial() && !r.Faulty(path) {
+		for key, err := range c.Validate() {
+			problem, hint := Describe(err)
+			r.Fault(join(path, key), problem, hint)
+		}
 	}
 }
 

@@ -40,15 +40,15 @@ func (f Field) schema() map[string]any {
 	case Leaf(f.Type):
 		out = f.leafSchema()
 	case k == reflect.Pointer:
-		elem := f.elem()
+		elem := f.Elem()
 		elem.Doc = ""
 		out = elem.schema()
 	case k == reflect.Slice:
-		elem := f.elem()
+		elem := f.Elem()
 		elem.Doc = ""
 		out = map[string]any{"type": "array", "items": elem.schema()}
 	case k == reflect.Map:
-		elem := f.elem()
+		elem := f.Elem()
 		elem.Doc = ""
 		out = map[string]any{"type": "object", "additionalProperties": elem.schema()}
 	default:

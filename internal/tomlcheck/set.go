@@ -12,8 +12,14 @@ func (r *Reader) Set(path, text, name string) {
 	report := func(problem, hint string) {
 		r.faults = append(r.faults, from.fault(path, problem, hint))
 	}
-	if r.set(r.root, strings.Split(path, "."), "", text, report) {
-		r.seen[path] = from
+	if !r.set(r.root, strings.Split(path, "."), "", text, report) {
+		return
+	}
+	r.seen[path] = from
+	for i, c := range path {
+		if c == '.' && !r.Said(path[:i]) {
+			r.seen[path[:i]] = from // it made the table
+		}
 	}
 }
 
@@ -35,8 +41,8 @@ func (r *Reader) setField(f Field, v reflect.Value, keys []string, path, text st
 		return r.set(v, keys, path, text, report)
 	case k == reflect.Map && !Leaf(f.Type) && len(keys) > 0:
 		ok := false
-		r.entry(f.elem(), v, keys[0], func(ev reflect.Value) {
-			ok = r.setField(f.elem(), ev, keys, path, text, report)
+		r.entry(f.Elem(), v, keys[0], func(ev reflect.Value) {
+			ok = r.setField(f.Elem(), ev, keys, path, text, report)
 		})
 		return ok
 	case k == reflect.Slice && !Leaf(f.Type) && Leaf(f.Type.Elem()) && len(keys) == 0:
@@ -59,7 +65,7 @@ func (r *Reader) setList(f Field, v reflect.Value, text string, report func(prob
 			continue
 		}
 		ev := reflect.New(f.Type.Elem()).Elem()
-		if err := f.elem().set(ev, item); err != nil {
+		if err := f.Elem().set(ev, item); err != nil {
 			report(Describe(err))
 			return false
 		}

@@ -18,10 +18,11 @@ type inner struct {
 	Wait time.Duration `json:"wait" default:"5s" min:"1s" max:"1h"`
 }
 
-func (i *inner) Check(report func(key, problem, hint string)) {
+func (i *inner) Validate() map[string]error {
 	if strings.HasSuffix(i.URL, "!") {
-		report("url", "it shouts", "speak softly")
+		return map[string]error{"url": &Issue{"it shouts", "speak softly"}}
 	}
+	return nil
 }
 
 type sample struct {
@@ -189,7 +190,7 @@ func TestUnits(t *testing.T) {
 			t.Fatalf("%d: %s: %d, %v", d, FormatDuration(d), got, err)
 		}
 	})
-	for text, want := range map[string]int64{"0": 0, "512": 512, "1B": 1, "1KiB": 1024, "1 MiB": 1 << 20, "2GB": 2e9, "1kB": 1000} {
+	for text, want := range map[string]int64{"0": 0, "512": 512, "1B": 1, "1KiB": 1024, "1 MiB": 1 << 20, "2GB": 2e9, "1TiB": 1 << 40, "1kB": 1000} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}

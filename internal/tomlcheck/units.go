@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// ParseSize reads a number of bytes: digits and one of B, KiB, MiB, GiB (powers of 1024), kB, MB, GB (powers of 1000), or digits
-// alone.
+// ParseSize reads a number of bytes: digits and one of B, KiB, MiB, GiB, TiB (powers of 1024), kB, MB, GB, TB (powers of
+// 1000), or digits alone.
 func ParseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "BKMGikmgb ")
+	digits := strings.TrimRight(s, "BKMGTikmgtb ")
 	unit := strings.TrimSpace(s[len(digits):])
 	n, err := strconv.ParseInt(digits, 10, 64)
 	factor, known := map[string]int64{
-		"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1e3, "MB": 1e6, "GB": 1e9,
+		"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	}[unit]
 	if err != nil || !known || n < 0 {
 		return 0, fmt.Errorf("%q is not a size; write it like \"64KiB\", \"8MiB\" or \"1GiB\"", s)
@@ -32,7 +32,7 @@ func FormatSize(n int64) string {
 	for _, u := range []struct {
 		name   string
 		factor int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
 		if n != 0 && n%u.factor == 0 {
 			return strconv.FormatInt(n/u.factor, 10) + u.name
 		}
