@@ -30,6 +30,7 @@ type conn struct {
 	limits *Limits
 	users  *Users
 	acks   acks
+	flow   flow
 
 	client  *mqtt.Client   // set when CONNECT was read, before any other goroutine sees the client
 	user    *user          // nil where no credentials are asked for
@@ -49,6 +50,7 @@ func newConn(c net.Conn, users *Users, limits *Limits) *conn {
 	k := &conn{Conn: c, users: users, limits: limits}
 	k.changed.L = &k.mu
 	k.acks.init(limits.Unacknowledged)
+	k.flow.init()
 	return k
 }
 
@@ -130,6 +132,7 @@ func (c *conn) closeLocked() {
 	}
 	c.closing = true
 	c.acks.close()
+	c.flow.close()
 	now := time.Now()
 	c.Conn.SetReadDeadline(now)
 	c.Conn.SetWriteDeadline(now.Add(linger))

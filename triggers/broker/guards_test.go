@@ -140,7 +140,7 @@ func TestUsersOverTLS(t *testing.T) {
 }
 
 func TestSessionOfAnotherUserIsNotTakenOver(t *testing.T) {
-	hash, _ := HashPassword("pw")
+	hash, _ := hashPassword("pw", 1000)
 	users, err := ParseUsers(strings.NewReader("user a\npassword " + hash + "\nuser b\npassword " + hash + "\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -301,6 +301,39 @@ func TestLossesAreLoggedAsTheyDouble(t *testing.T) {
 	}
 }
 
+func TestReceiveMaximum(t *testing.T) {
+	b, address := start(t, nil)
+	c := dial(t, address)
+	body := append(str("MQTT"), 5, 2, 0, 60, 3, 0x21, 0, 2) // takes two at once
+	c.send(packet(0x10, append(body, str("two")...)))
+	c.next()
+	c.send(packet(0x82, append(append([]byte{0, 1, 0}, str("x")...), 1)))
+	c.next()
+	for i := range 10 {
+		if err := b.Publish(&event.Message{Topic: "x", Data: []byte{byte(i)}, QoS: 1}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var id []byte
+	for i := range 10 {
+		f, body := c.next()
+		if f != 0x32 || body[len(body)-1] != byte(i) {
+			t.Fatalf("received %#x % x, want message %d", f, body, i)
+		}
+		id = append(id, body[3:5]...)
+		if i%2 == 0 {
+			continue
+		}
+		c.send([]byte{0xC0, 0})
+		if f, _ := c.next(); f != 0xD0 { // both are here, the others are not
+			t.Fatalf("received %#x, want PINGRESP", f)
+		}
+		c.send([]byte{0x40, 2, id[0], id[1], 0x40, 2, id[2], id[3]})
+		id = nil
+	}
+	until(t, "all are acknowledged", func() bool { return b.Status().Inflight == 0 })
+}
+
 func TestStopsWithConnectionsOpen(t *testing.T) {
 	b, err := New(Config{Listen: []Listener{{Address: "127.0.0.1:0"}}})
 	if err != nil {
@@ -332,7 +365,7 @@ func TestStopsWithConnectionsOpen(t *testing.T) {
 
 func testUsers(t testing.TB, permissions string) *Users {
 	t.Helper()
-	hash, err := HashPassword("pw")
+	hash, err := hashPassword("pw", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

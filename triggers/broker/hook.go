@@ -29,7 +29,7 @@ func (h *hook) ID() string { return "mayfly" }
 func (h *hook) Provides(q byte) bool {
 	return bytes.IndexByte([]byte{mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnQosPublish,
-		mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick}, q) >= 0
+		mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnSessionEstablished, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick}, q) >= 0
 }
 
 // OnConnect comes first, before the client is known to anybody else.
@@ -39,6 +39,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if !pk.Connect.Clean { // others have nothing to send again ([MQTT-4.4.0-1])
 		c.session = event.Delivery{Session: h.b.name + "/" + cl.ID, Epoch: h.b.epochs.Add(1)}
 	}
+	c.flow.most = int(cl.Properties.Props.ReceiveMaximum)
+	cl.Properties.Props.ReceiveMaximum = 0
+	cl.State.Inflight.ResetSendQuota(0)
 	// The library keeps delayed wills of any number of client ids and forgets to retain them: send them at once.
 	cl.Properties.Will.WillDelayInterval = 0
 	if len(cl.ID) > maxClientID {
@@ -120,8 +123,28 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c := connOf(cl); c != nil && pk.FixedHeader.Type == packets.Publish {
 		c.waitForRoom()
+		if pk.FixedHeader.Qos > 0 && c.version == 5 {
+			c.flow.send()
+		}
 	}
 	return pk
+}
+
+// OnSessionEstablished comes when a resumed session has its messages again and the client is about to be read.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) { connOf(cl).flow.resumed() }
+
+// OnQosComplete is told of the end of a message in either direction: PUBACK and PUBCOMP are for ours.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
+	if t := pk.FixedHeader.Type; t == packets.Puback || t == packets.Pubcomp {
+		connOf(cl).flow.acknowledged()
+	}
+}
+
+// OnQosDropped is told of a PUBREC that refuses a message of ours.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
+	if pk.FixedHeader.Type == packets.Pubrec {
+		connOf(cl).flow.acknowledged()
+	}
 }
 
 // OnSubscribe makes the filters beyond the limit invalid, which the library answers with a failure code.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // gate is one listening address, in the form the library wants. Unlike the library's own it lets a connection panic
@@ -113,8 +114,9 @@ func (g *gate) attend(c *conn, establish listeners.EstablishFn) {
 	}
 }
 
-// Close stops accepting, lets the library say goodbye, closes the rest, and waits for all of them.
-func (g *gate) Close(goodbye listeners.CloseFn) {
+// Close stops accepting, says goodbye to the clients, closes the rest, and waits for all of them. The library's own
+// goodbye takes one read lock inside another and can wait for ever.
+func (g *gate) Close(listeners.CloseFn) {
 	g.mu.Lock()
 	again := g.closed
 	g.closed = true
@@ -124,7 +126,11 @@ func (g *gate) Close(goodbye listeners.CloseFn) {
 	}
 	close(g.stopped)
 	g.ln.Close()
-	goodbye(g.id)
+	for _, cl := range g.b.server.Clients.GetAll() {
+		if cl.Net.Listener == g.id && !cl.Closed() {
+			_ = g.b.server.DisconnectClient(cl, packets.ErrServerShuttingDown) // returns its argument
+		}
+	}
 	g.mu.Lock()
 	for c := range g.conns {
 		c.Close()

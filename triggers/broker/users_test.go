@@ -14,7 +14,7 @@ func TestHashPasswordRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := HashPassword("secret")
+	b, _ := hashPassword("secret", 1000)
 	if a == b {
 		t.Error("two hashes of one password are equal: no salt")
 	}
@@ -49,18 +49,37 @@ func TestParseUsersFaults(t *testing.T) {
 }
 
 func TestUsersPermissions(t *testing.T) {
-	hash, _ := HashPassword("pw")
+	hash, _ := hashPassword("pw", 1000)
 	u, err := ParseUsers(strings.NewReader("user s\n password " + hash + "\n publish plant/1/#\n subscribe plant/1/cmd\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := u.authenticate([]byte("s"), []byte("pw"))
+	if u.authenticate([]byte("s"), []byte("pw")) != s { // now known
+		t.Error("the second time it is another")
+	}
 	if s == nil || u.authenticate([]byte("s"), []byte("x")) != nil || u.authenticate([]byte("t"), []byte("pw")) != nil {
 		t.Fatal("authentication")
 	}
 	if s.may("plant/1/cmd/secret", false) || !s.may("plant/1/temp", true) || s.may("plant/2/temp", true) || s.may("plant/1/temp", false) || !s.may("plant/1/cmd", false) ||
 		s.may("plant/1/#", false) {
 		t.Error("permissions")
+	}
+}
+
+func BenchmarkHash(b *testing.B) {
+	text, err := HashPassword("pw")
+	if err != nil {
+		b.Fatal(err)
+	}
+	h, err := parseHash(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if !h.matches([]byte("pw")) {
+			b.Fatal("no match")
+		}
 	}
 }
 
