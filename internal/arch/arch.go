@@ -136,7 +136,7 @@ func (t *Tree) at(n ast.Node) string {
 // finding too: it would hide the next one.
 func Check(t *Tree, table Table, allowed []Allowance) []Finding {
 	var found []Finding
-	for _, rule := range []func(*Tree) []Finding{table.check, sizes, globals, words, files} {
+	for _, rule := range []func(*Tree) []Finding{table.check, sizes, globals, words, files, citations} {
 		found = append(found, rule(t)...)
 	}
 	used := make([]bool, len(allowed))

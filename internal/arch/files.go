@@ -20,39 +20,41 @@ func files(t *Tree) []Finding {
 	later := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
 	machine := regexp.MustCompile(`(^|[\s"'=(` + "`" + `])/(ro` + `ot|wo` + `rk|home/[a-z]+)/`)
 	var found []Finding
-	err := filepath.WalkDir(t.Root, func(path string, d fs.DirEntry, err error) error {
+	texts(t.Root, func(name string, line int, l []byte) {
+		if later.Match(l) {
+			found = append(found, Finding{fmt.Sprintf("%s:%d", name, line), string(later.Find(l)), ruleLater})
+		}
+		if machine.Match(l) {
+			found = append(found, Finding{fmt.Sprintf("%s:%d", name, line), string(bytes.TrimSpace(machine.Find(l))), ruleSelf})
+		}
+	})
+	return found
+}
+
+// texts calls visit with every line that people wrote, in whatever language. What cannot be read is not there: the walk is
+// over files that come and go while people work.
+func texts(root string, visit func(name string, line int, text []byte)) {
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return err
+			return nil
 		case d.IsDir() && slices.Contains([]string{".git", "node_modules", "out", "bin", "testdata"}, d.Name()):
 			return filepath.SkipDir
 		case !d.Type().IsRegular() || !slices.Contains(textual(), filepath.Ext(path)):
 			return nil
 		}
 		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(t.Root, path)
-		if err != nil {
-			return err
+		name, err2 := filepath.Rel(root, path)
+		if err != nil || err2 != nil {
+			return nil
 		}
 		line := 0
 		for l := range bytes.Lines(text) {
 			line++
-			if later.Match(l) {
-				found = append(found, Finding{fmt.Sprintf("%s:%d", name, line), string(later.Find(l)), ruleLater})
-			}
-			if machine.Match(l) {
-				found = append(found, Finding{fmt.Sprintf("%s:%d", name, line), string(bytes.TrimSpace(machine.Find(l))), ruleSelf})
-			}
+			visit(name, line, l)
 		}
 		return nil
 	})
-	if err != nil {
-		found = append(found, Finding{".", err.Error(), ruleSelf})
-	}
-	return found
 }
 
 // textual are the endings of files people write. The empty one is that of Makefile.

@@ -38,6 +38,10 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		"something for later":             {"a/x.go", "package a\n\n// TO" + "DO: this\n", "Nothing is left for later"},
 		"somebody's machine":              {"a/x.md", "see /ro" + "ot/notes\n", "no paths of somebody's machine"},
 		"the old log":                     {"a/x.go", "package a\n\nimport _ \"log\"\n", "imports log"},
+		"a promise nobody made":           {"a/x.go", "package a\n\n// It keeps [D" + "7].\n", "cites D7"},
+		"a promise that was made":         {"a/x.go", "package a\n\n// It keeps [D1], as promise D1 says.\n", ""},
+		"a test that does not exist":      {"docs/x.md", "see `TestNothing`\n", "names TestNothing"},
+		"a test that exists":              {"docs/x.md", "see `TestLimit`\n", ""},
 		"an edge upwards":                 {"a/x.go", "package a\n\nimport _ \"planted/top\"\n", "imports top"},
 		"an edge downwards":               {"top/x.go", "package top\n\nimport _ \"planted/a\"\n", ""},
 		"test support in the product":     {"a/x.go", "package a\n\nimport _ \"planted/toptest\"\n", "imports toptest"},
@@ -121,6 +125,8 @@ func check(t *testing.T, planted map[string]string, allowed ...Allowance) []Find
 	write("a/a.go", "// Package a is at the bottom.\npackage a\n\nvar limit = 1\n\nfunc get() int { return limit }\n")
 	write("top/top.go", "// Package top is above it.\npackage top\n")
 	write("toptest/toptest.go", "// Package toptest helps tests of top.\npackage toptest\n")
+	write("a/a_test.go", "package a\n\nimport \"testing\"\n\nfunc TestLimit(t *testing.T) {}\n")
+	write("docs/INVARIANTS.md", "**[D1] Nothing is lost.** `TestLimit`\n")
 	for name, text := range planted {
 		write(name, text)
 	}

@@ -43,8 +43,8 @@ func rows() []Row {
 	with := func(more ...string) []string { return append(slices.Clone(words), more...) }
 	return []Row{
 		{"event", nil, "pure values at the bottom"},
-		{"function", []string{"event"}, "the vocabulary of what is run: no goroutine, no I/O"},
-		{"function/extract", []string{"event", "function"}, "expressions over an event"},
+		{"function/extract", []string{"event"}, "expressions over an event"},
+		{"function", []string{"event", "function/extract"}, "the vocabulary of what is run: no goroutine, no I/O"},
 
 		{"triggers", []string{"event", "function"}, "what a source and its acknowledgement are"},
 		{"triggers/mqtt", with("triggers"), "a source: it knows its sink by interface only"},
