@@ -56,20 +56,27 @@ func rows() []Row {
 		{"agent/journal", with("store", "triggers"), "durable events; what runs them is not its business"},
 		{"agent/outbox", with("store"), "publishes that wait; who publishes is an interface"},
 		{"agent/meter", with("store"), "the usage ledger"},
-		{"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter"),
-			"the router: engine, peers and catalog are interfaces it declares itself"},
-		{"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/cron",
-			"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter",
-			"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
-			"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
-			"the composition root: everything but the commands"},
+		{
+			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter"),
+			"the router: engine, peers and catalog are interfaces it declares itself",
+		},
+		{
+			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/cron",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter",
+				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
+				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
+			"the composition root: everything but the commands",
+		},
 
 		{"wasm/abi", words, "what guests may call, over data only: no engine types"},
 		{"wasm/admission", []string{"function", "wasm/abi"}, "what is refused before it is compiled"},
 		{"wasm/artifact", []string{"function"}, "modules on disk"},
 		{"wasm/internal/wasmtime", nil, "the engine's binding: it knows no words of ours"},
-		{"wasm", []string{"event", "function", "wasm/abi", "wasm/admission", "wasm/artifact", "wasm/internal/wasmtime"},
-			"the engine: it does not know who calls it"},
+		{
+			"wasm",
+			[]string{"event", "function", "wasm/abi", "wasm/admission", "wasm/artifact", "wasm/internal/wasmtime"},
+			"the engine: it does not know who calls it",
+		},
 
 		{"cluster", nil, "membership and keyed gossip: it does not know what it gossips"},
 		{"cluster/catalog", with("store"), "replicated desired state"},
@@ -117,7 +124,7 @@ const (
 func (tb Table) check(t *Tree) []Finding {
 	found := tb.cycles()
 	for _, p := range t.Packages {
-		for _, element := range strings.Split(p.Path, "/") {
+		for element := range strings.SplitSeq(p.Path, "/") {
 			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "manager", "core", "base", "misc", "service", "types"}, element) {
 				found = append(found, Finding{p.Path, "the name says nothing", ruleName})
 			}
