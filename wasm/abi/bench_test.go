@@ -66,3 +66,18 @@ func BenchmarkGetAndPut(b *testing.B) {
 		_ = g.s.End(0, nil)
 	}
 }
+
+// BenchmarkTwoFunctionsInTurn is what a session of a pool sees.
+func BenchmarkTwoFunctionsInTurn(b *testing.B) {
+	g, read, publish := smallest(b)
+	first := g.call.Function
+	second := *first
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		g.call.Function = first
+		if i%2 == 1 {
+			g.call.Function = &second
+		}
+		g.event(read, publish)
+	}
+}

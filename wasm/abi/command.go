@@ -12,14 +12,6 @@ import (
 	"mayfly/function"
 )
 
-// appendVariable adds prefix+value to a block of NUL-terminated strings; one with a NUL in it is left out.
-func appendVariable(block []byte, n int, prefix, value string) ([]byte, int) {
-	if strings.IndexByte(prefix, 0) >= 0 || strings.IndexByte(value, 0) >= 0 {
-		return block, n
-	}
-	return append(append(append(block, prefix...), value...), 0), n + 1
-}
-
 // variableName turns a key into the name of an environment variable: upper case, _ for what is no letter or digit.
 func variableName(key string) string {
 	return strings.Map(func(r rune) rune {
@@ -40,30 +32,31 @@ var eventVariables = [...]struct{ variable, attr string }{
 }
 
 // environ returns the environment. A guest that may be kept for the next event gets only what does not change.
-func (s *Session) environ() (block []byte, n int) {
+func (s *Session) environ() variables {
 	if s.kind != function.ABICommand {
-		return s.policy.config, s.policy.nconfig
+		return s.policy.settings()
 	}
-	if s.nenv > 0 {
-		return s.env, s.nenv
+	if s.env.n > 0 {
+		return s.env
 	}
-	block, n = append(s.env[:0], s.policy.config...), s.policy.nconfig
+	env := s.policy.settings()
+	env.block = append(s.env.block[:0], env.block...)
 	for _, v := range eventVariables {
 		if value, ok := s.call.Attr(v.attr); ok {
-			block, n = appendVariable(block, n, v.variable, value)
+			env.add(v.variable, value)
 		}
 	}
-	block, n = appendVariable(block, n, "MAYFLY_LEFT_MS=", strconv.FormatInt(s.left(time.Now()).Milliseconds(), 10))
+	env.add("MAYFLY_LEFT_MS=", strconv.FormatInt(s.left(time.Now()).Milliseconds(), 10))
 	for _, name := range s.call.Pattern.Names() {
 		if value, ok := s.call.Pattern.Capture(name, s.call.Event.Topic); ok {
-			block, n = appendVariable(block, n, "MAYFLY_TOPIC_"+variableName(name)+"=", value)
+			env.add("MAYFLY_TOPIC_"+variableName(name)+"=", value)
 		}
 	}
 	for _, c := range s.call.Captures {
-		block, n = appendVariable(block, n, "MAYFLY_TOPIC_"+variableName(c.Name)+"=", c.Value)
+		env.add("MAYFLY_TOPIC_"+variableName(c.Name)+"=", c.Value)
 	}
-	s.env, s.nenv = block, n
-	return block, n
+	s.env = env
+	return env
 }
 
 // stdoutIsResponse says that a command's output is its response, not published.

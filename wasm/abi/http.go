@@ -74,10 +74,10 @@ func (s *Session) readRequest(text []byte) (r function.HTTPRequest, code int32) 
 	if !ok {
 		return r, codeInvalid
 	}
-	if !slices.ContainsFunc(s.policy.http, func(p urlPattern) bool { return p.match(u) }) {
+	u.Fragment, u.RawFragment = "", ""
+	if !slices.ContainsFunc(s.policy.fn.Manifest.Permissions.HTTP, func(pattern string) bool { return permitsURL(pattern, u) }) {
 		return r, codeDenied
 	}
-	u.Fragment, u.RawFragment = "", ""
 	r.Method, r.URL = q.Method, u.String()
 	return r, 0
 }

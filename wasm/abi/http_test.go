@@ -147,45 +147,47 @@ func TestURLPattern(t *testing.T) {
 		pattern, url string
 		want         bool
 	}{
-		{"https://a.b", "https://a.b", true},
-		{"https://a.b", "https://A.B:443/x/y?z", true},
 		{"https://a.b/", "https://a.b/", true},
 		{"https://a.b/", "https://a.b", true},
+		{"https://a.b", "https://a.b/", true},
+		{"https://a.b", "https://a.b/x", false},
 		{"https://a.b/", "https://a.b/x", false},
-		{"https://a.b/*", "https://a.b/x/y", true},
+		{"https://a.b/", "https://a.b/?x=1", false},
+		{"https://a.b/*", "https://a.b/x/y?z=1", true},
 		{"https://a.b/*", "https://a.b", true},
+		{"https://a.b/*", "https://A.B:443/x", true},
+		{"https://A.b:443/*", "https://a.b/x", true},
 		{"https://a.b/api/*", "https://a.b/api/v1", true},
 		{"https://a.b/api/*", "https://a.b/apix/v1", false},
+		{"https://a.b/api*", "https://a.b/apix/v1", true},
 		{"https://a.b/api/*", "https://a.b/api", false},
-		{"https://a.b/api/*/x", "https://a.b/api/1/x", true},
-		{"https://a.b/api/*/x", "https://a.b/api/1/2/x", false},
 		{"https://a.b/api", "https://a.b/api/", false},
+		{"https://a.b/api?key=*", "https://a.b/api?key=1", true},
+		{"https://a.b/api?key=*", "https://a.b/api?other=1", false},
 		{"http://a.b:8080/*", "http://a.b:8080/x", true},
 		{"http://a.b/*", "http://a.b:8080/x", false},
-		{"https://*.b/*", "https://x.y.b/", true},
-		{"https://*.b/*", "https://b/", false},
-		{"https://*.b/*", "https://xb/", false},
-		{"https://*/*", "https://anything/", true},
+		{"http://a.b/*", "https://a.b/x", false},
+		{"https://a.b*", "https://a.b/", false},
+		{"https://a.b*", "https://a.b.evil/", false},
+		{"https://*.b/*", "https://x.b/", false},
+		{"https://*/*", "https://anything/", false},
 		{"http://[::1]:80/*", "http://[::1]/x", true},
 		{"https://a.b/api/*", "https://a.b/api/..%2f..%2fsecret", false},
 		{"https://a.b/api/*", "https://a.b/api/%2e%2e/secret", false},
 		{"https://a.b/api/*", `https://a.b/api/..\secret`, false},
+		{"https://a.b/api/*", "https://a.b/%61pi/x", false},
 		{"https://a.b/*", "https://a.b@evil/", false},
 		{"https://a.b/*", "https://evil/https://a.b/", false},
 		{"https://a.b/*", "https:a.b/x", false},
+		{"", "https://a.b/", false},
+		{"*", "https://a.b/", false},
+		{"a.b/*", "https://a.b/", false},
+		{"https:///*", "https://a.b/", false},
+		{"https://u@a.b/*", "https://a.b/", false},
 	} {
-		p, err := parseURLPattern(c.pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
 		u, ok := parseTarget(c.url)
-		if got := ok && p.match(u); got != c.want {
+		if got := ok && permitsURL(c.pattern, u); got != c.want {
 			t.Errorf("%s permits %s: %t", c.pattern, c.url, got)
-		}
-	}
-	for _, bad := range []string{"", "a.b", "ftp://a.b/", "https://", "https:///x", "https://u@h/", "https://h?x", "https://h/x?y"} {
-		if _, err := parseURLPattern(bad); err == nil {
-			t.Errorf("%q is taken as a pattern", bad)
 		}
 	}
 }

@@ -82,6 +82,15 @@ func TestPublishLimits(t *testing.T) {
 	}
 }
 
+func TestZeroInAManifestMeansNone(t *testing.T) {
+	g := newGuest(t, function.ABIMayfly, limits(function.Limits{Payload: 1, Output: 10}))
+	g.want(codeOverLimit, "publish", "deep/x", "", 0)
+	g.do("log", 1, "")
+	if len(g.res.Log) != 0 || g.res.Dropped != 1 {
+		t.Errorf("log %v", g.res.Log)
+	}
+}
+
 func TestAnotherFunctionHasOtherPermissions(t *testing.T) {
 	g := newGuest(t, function.ABIMayfly)
 	g.want(0, "publish", "deep/x", "1", 0)

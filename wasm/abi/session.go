@@ -10,7 +10,7 @@ import (
 )
 
 // Session is one event in the hands of one guest. The zero value is ready for Begin. A Session is reused for the next
-// event by Begin, cheapest when that event is of the same function, and is not safe for concurrent use. An instance that
+// event by Begin, a little cheaper when that is of the same function, and is not safe for concurrent use. An instance that
 // is kept between events keeps its Session: the monotonic clock is the session's.
 type Session struct {
 	call   *function.Call
@@ -25,10 +25,9 @@ type Session struct {
 	answers  []answer
 	requests int
 
-	json   []byte // event_json, made when asked for
-	env    []byte // environment, likewise
-	nenv   int
-	stdin  int // bytes of the event's data read so far
+	json   []byte    // event_json, made when asked for
+	env    variables // environment, likewise
+	stdin  int       // bytes of the event's data read so far
 	stdout []byte
 	lines  [2][]byte // unfinished lines of standard output and standard error
 	closed [fdCount]bool
@@ -41,19 +40,19 @@ const keepBuffer = 64 << 10
 // (Result.Reset).
 func (s *Session) Begin(call *function.Call, kind function.ABI, res *function.Result) {
 	if s.policy.fn != call.Function {
-		s.policy = newPolicy(call.Function)
+		s.policy = policyOf(call.Function)
 	}
 	if s.start.IsZero() {
 		s.start = time.Now()
 	}
 	s.call, s.kind, s.res = call, kind, res
-	s.out, s.logged, s.requests, s.nenv, s.stdin = 0, 0, 0, 0, 0
+	s.out, s.logged, s.requests, s.stdin = 0, 0, 0, 0
 	s.kv.reset()
 	clear(s.answers)
 	s.answers = s.answers[:0]
 	s.closed = [fdCount]bool{}
 	s.lines[0], s.lines[1] = s.lines[0][:0], s.lines[1][:0]
-	s.json, s.env, s.stdout = emptied(s.json), emptied(s.env), emptied(s.stdout)
+	s.json, s.stdout, s.env = emptied(s.json), emptied(s.stdout), variables{block: emptied(s.env.block)}
 }
 
 func emptied(b []byte) []byte {

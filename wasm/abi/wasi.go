@@ -35,15 +35,13 @@ const randomChunk = 64 << 10
 func (s *Session) wasi(id int, a []uint64, m memory) (uint64, error) {
 	switch id {
 	case idArgsGet:
-		return s.giveVariables(m, a, s.policy.args, s.policy.nargs)
+		return s.policy.arguments().give(m, a)
 	case idArgsSizesGet:
-		return giveSizes(m, a, s.policy.args, s.policy.nargs)
+		return s.policy.arguments().sizes(m, a)
 	case idEnvironGet:
-		env, n := s.environ()
-		return s.giveVariables(m, a, env, n)
+		return s.environ().give(m, a)
 	case idEnvironSizesGet:
-		env, n := s.environ()
-		return giveSizes(m, a, env, n)
+		return s.environ().sizes(m, a)
 	case idClockResGet:
 		return clockRes(m, a)
 	case idClockTimeGet:
@@ -136,24 +134,23 @@ func (s *Session) clock(id uint32, now time.Time) (uint64, bool) {
 	return 0, false
 }
 
-// giveSizes answers args_sizes_get and environ_sizes_get.
-func giveSizes(m memory, a []uint64, block []byte, n int) (uint64, error) {
-	if !m.putU32(a[0], uint32(n)) || !m.putU32(a[1], uint32(len(block))) {
+// sizes answers args_sizes_get and environ_sizes_get.
+func (v variables) sizes(m memory, a []uint64) (uint64, error) {
+	if !m.putU32(a[0], uint32(v.n)) || !m.putU32(a[1], uint32(len(v.block))) {
 		return 0, errOutside
 	}
 	return 0, nil
 }
 
-// giveVariables answers args_get and environ_get: pointers to NUL-terminated strings, and those.
-func (s *Session) giveVariables(m memory, a []uint64, block []byte, n int) (uint64, error) {
-	pointers, ok1 := m.at(a[0], uint64(4*n))
-	dst, ok2 := m.at(a[1], uint64(len(block)))
-	if !ok1 || !ok2 {
+// give answers args_get and environ_get: pointers to the strings, and those.
+func (v variables) give(m memory, a []uint64) (uint64, error) {
+	pointers, dst, ok := m.at2(a[0], uint64(4*v.n), a[1], uint64(len(v.block)))
+	if !ok {
 		return 0, errOutside
 	}
-	copy(dst, block)
+	copy(dst, v.block)
 	start := true
-	for i, c := range block {
+	for i, c := range v.block {
 		if start {
 			memory(pointers).putU32(0, uint32(a[1])+uint32(i))
 			pointers = pointers[4:]
