@@ -170,7 +170,7 @@ func (d *database) scan(prefix, after []byte, yield func(item) bool) error {
 	it := tx.NewIterator(badger.IteratorOptions{PrefetchValues: false, Prefix: prefix})
 	defer it.Close()
 	start := prefix
-	if bytes.Compare(after, prefix) > 0 {
+	if len(after) > 0 && bytes.Compare(after, prefix) >= 0 {
 		start = append(bytes.Clone(after), 0)
 	}
 	for it.Seek(start); it.Valid(); it.Next() {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
-
 )
 
 // doctor opens the database whatever state it is in: it takes out of the way what is known to keep badger from opening or
@@ -24,6 +23,8 @@ type doctor struct {
 	report *Report
 	now    func() time.Time
 	moved  int
+
+	leftovers []string // tables set aside that are likely of no use
 }
 
 func (d *doctor) db() string { return filepath.Join(d.cfg.Dir, "db") }
@@ -70,7 +71,7 @@ func hopeless(err error) bool {
 	}
 	text := err.Error() // badger flattens the errors of the system into text
 	for _, s := range []string{"no space left", "read-only file system", "too many open files", "cannot allocate memory",
-		"permission denied", "unsupported version", "directory lock"} {
+		"permission denied", "directory lock"} {
 		if strings.Contains(text, s) {
 			return true
 		}
@@ -124,7 +125,9 @@ func (d *doctor) prepare() error {
 		files, _ := filepath.Glob(filepath.Join(d.db(), pattern))
 		for _, f := range files {
 			st, err := os.Stat(f)
-			if err == nil && st.Size() < size {
+			if err == nil && st.Size() == 0 {
+				err = os.Remove(f) // killed between creating and sizing it: nothing was ever in it
+			} else if err == nil && st.Size() < size {
 				err = d.aside(f, fmt.Sprintf("it has only %d bytes", st.Size()))
 			}
 			if err != nil {
@@ -225,4 +228,3 @@ func (d *doctor) manifest() (m badger.Manifest, readable, size int64, err error)
 	m, readable, err = badger.ReplayManifestFile(f, 0, badgerOptions(d.db(), d.cfg.MemTable, d.log))
 	return m, readable, st.Size(), err
 }
-

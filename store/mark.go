@@ -47,7 +47,9 @@ func (m *mark) write(seq uint64) error {
 	return err
 }
 
-func markSum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) ^ 0x6d61726b }
+func markSum(b []byte) uint32 {
+	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) ^ 0x6d61726b
+}
 
 // close syncs, so that a clean stop leaves the exact mark.
 func (m *mark) close() error {

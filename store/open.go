@@ -148,6 +148,7 @@ func (s *Store) begin(d *doctor) error {
 	if err := s.takeStock(high); err != nil {
 		return errors.Join(openFailure(s.cfg.Dir, err), mark.close())
 	}
+	d.dismiss(!s.report.Changed)
 	return nil
 }
 

@@ -23,7 +23,7 @@ type Config struct {
 	Window    time.Duration // longest wait for company before a sync when there is company, default 2 ms, negative = never
 	QueueSize int64         // bytes that may wait for the disk, default 4 MiB
 	QueueOps  int           // changes that may wait for the disk, default 16,384
-	Floor     int64         // bytes of disk that stay free, default 8 x MemTable
+	Floor     int64         // bytes of disk that stay free, default 8 x MemTable + 32 MiB
 	Ballast   int64         // bytes held back and given up when the disk is full, default 2 x MemTable, negative = none
 
 	seam seam
@@ -51,7 +51,7 @@ func (c Config) withDefaults() Config {
 		c.QueueOps = 16384
 	}
 	if c.Floor == 0 {
-		c.Floor = 8 * c.MemTable
+		c.Floor = 8*c.MemTable + 32<<20
 	}
 	if c.Ballast == 0 {
 		c.Ballast = 2 * c.MemTable
@@ -88,8 +88,8 @@ type Store struct {
 	queue   []*batch
 	queued  int64 // bytes of queue
 	waiting int   // changes in queue
-	closed  bool // nothing is accepted any more
-	shut    bool // the files are closed
+	closed  bool  // nothing is accepted any more
+	shut    bool  // the files are closed
 	failed  error
 
 	wake chan struct{} // capacity 1

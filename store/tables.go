@@ -22,9 +22,9 @@ import (
 // and deletes, without a word, every table that is not listed: after the manifest lost its tail that is live data.
 //
 // A listed table that is missing or damaged is taken out of the manifest; the survey at Open finds what that cost. An
-// unlisted one is usually the leftover of an interrupted compaction and must then not come back, for it would bring
-// deleted records with it; only when the manifest itself is damaged are the unlisted ones put to use, as the newest level,
-// where versions decide.
+// unlisted one is usually the leftover of a compaction cut short by a crash and must then not come back, for it would bring
+// deleted records with it: it is set aside until the survey has found everything there. Only when the manifest itself is
+// damaged are the unlisted ones put to use, as the newest level, where versions decide.
 func (d *doctor) checkTables() error {
 	ids, err := d.tables()
 	if err != nil {
@@ -34,9 +34,9 @@ func (d *doctor) checkTables() error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && len(ids) == 0:
 		return nil
-	case hopelessManifest(err):
+	case err != nil && hopeless(err):
 		return err
-	case err != nil:
+	case err != nil: // a foreign version too: FORMAT, not this, tells that another version was here
 		return d.rebuildManifest(ids, err)
 	}
 	var changes []*pb.ManifestChange
@@ -61,7 +61,7 @@ func (d *doctor) checkTables() error {
 			continue
 		}
 		if why := d.examine(id); !damaged || why != "" {
-			if err := d.aside(d.table(id), "it is not in the manifest "+why); err != nil {
+			if err := d.setLeftover(id); err != nil {
 				return err
 			}
 			continue
@@ -75,8 +75,26 @@ func (d *doctor) checkTables() error {
 	return d.appendManifest(readable, changes)
 }
 
-// hopelessManifest says that the manifest was written by another version of badger.
-func hopelessManifest(err error) bool { return err != nil && hopeless(err) }
+// setLeftover puts a table that seems to be of no use where badger does not delete it.
+func (d *doctor) setLeftover(id uint64) error {
+	to, err := d.asidePath(filepath.Base(d.table(id)))
+	if err != nil {
+		return err
+	}
+	d.leftovers = append(d.leftovers, to)
+	return os.Rename(d.table(id), to)
+}
+
+// dismiss deletes the leftovers when nothing is missing, else mentions them.
+func (d *doctor) dismiss(nothingMissing bool) {
+	for _, path := range d.leftovers {
+		if nothingMissing {
+			_ = os.Remove(path) // it only takes space
+			continue
+		}
+		d.did("%s was not in the manifest and is kept", path)
+	}
+}
 
 // rebuildManifest writes a new manifest with all sound tables at the newest level.
 func (d *doctor) rebuildManifest(ids []uint64, cause error) error {
