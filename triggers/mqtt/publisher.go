@@ -62,7 +62,7 @@ func (p *Publisher) Ready() bool {
 //
 // A broker that does not let us publish to a topic confirms all the same: MQTT 3.1.1 has no way to say no (section 3.3.5).
 func (p *Publisher) Publish(m *event.Message, c Confirmation) error {
-	if err := p.check(m); err != nil {
+	if err := p.Check(m); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -93,7 +93,8 @@ func (p *Publisher) Publish(m *event.Message, c Confirmation) error {
 	return nil
 }
 
-func (p *Publisher) check(m *event.Message) error {
+// Check returns the error of class reject that Publish would return for m: for what no broker takes.
+func (p *Publisher) Check(m *event.Message) error {
 	err := event.CheckTopic(m.Topic)
 	kind := "topic"
 	if err == nil && int64(len(m.Data)) > p.broker.MaxPayload {
