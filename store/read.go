@@ -74,15 +74,19 @@ func (s *Store) Scan(prefix, after []byte, yield func(key, value []byte, version
 	})
 }
 
-// Keys is Scan without values: values are read only where a record may have expired, so damage to them is not noticed.
-func (s *Store) Keys(prefix, after []byte, yield func(key []byte) bool) error {
+// Keys is Scan without values, whose checksums are not verified: it is cheaper, and damage to a value is not noticed. A
+// version that cannot be told is passed as 0.
+func (s *Store) Keys(prefix, after []byte, yield func(key []byte, version uint64) bool) error {
 	return s.walk(prefix, after, func(key []byte, c *change, it *item) bool {
-		if c == nil && it.ttl {
+		switch {
+		case c != nil:
+			return yield(key, c.version)
+		case it.ttl:
 			if r, ok := openRecord(key, it.group, it.value()); ok && r.expires != 0 && r.expires <= s.clock.now() {
 				return true
 			}
 		}
-		return yield(key)
+		return yield(key, recordVersion(it.group, it.value()))
 	})
 }
 

@@ -66,6 +66,17 @@ func openRecord(key []byte, group uint64, b []byte) (record, bool) {
 	return r, true
 }
 
+// recordVersion reads the version without verifying anything; 0 when it cannot.
+func recordVersion(group uint64, b []byte) uint64 {
+	if len(b) < 6 {
+		return 0
+	}
+	if back, n := binary.Uvarint(b[5:]); n > 0 && back < group {
+		return group - back
+	}
+	return 0
+}
+
 func recordSum(key []byte, group uint64, rest []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli) // the standard library keeps one
 	var g [8]byte

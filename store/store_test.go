@@ -310,7 +310,13 @@ func TestScanMergesWhatIsQueued(t *testing.T) {
 		t.Fatal(all)
 	}
 	var keys []string
-	if err := s.Keys([]byte("s/"), nil, func(k []byte) bool { keys = append(keys, string(k)); return true }); err != nil {
+	if err := s.Keys([]byte("s/"), nil, func(k []byte, version uint64) bool {
+		if _, v, err := s.Get(k); err != nil || v != version {
+			t.Errorf("Keys: %q has version %d, Get says %d, %v", k, version, v, err)
+		}
+		keys = append(keys, string(k))
+		return true
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(keys) != "[s/a s/b s/d s/g s/held]" {
