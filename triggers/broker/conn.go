@@ -32,10 +32,11 @@ type conn struct {
 	acks   acks
 	flow   flow
 
-	client  *mqtt.Client   // set when CONNECT was read, before any other goroutine sees the client
-	user    *user          // nil where no credentials are asked for
-	version byte           // MQTT protocol level: 3, 4 or 5
-	session event.Delivery // Session and Epoch of its events; zero when the client keeps no session
+	client   *mqtt.Client   // set when CONNECT was read, before any other goroutine sees the client
+	user     *user          // nil where no credentials are asked for
+	version  byte           // MQTT protocol level: 3, 4 or 5
+	scanning bool           // holds ledger.scan for reading; of the reading goroutine
+	session  event.Delivery // Session and Epoch of its events; zero when the client keeps no session
 
 	offline atomic.Int64 // payload bytes kept for the session since the connection ended
 

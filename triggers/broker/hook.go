@@ -28,7 +28,7 @@ func (h *hook) ID() string { return "mayfly" }
 // Provides names the questions we answer.
 func (h *hook) Provides(q byte) bool {
 	return bytes.IndexByte([]byte{mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnQosPublish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnQosPublish,
 		mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnSessionEstablished, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick}, q) >= 0
 }
 
@@ -93,7 +93,7 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if c == nil {
 		return cl.Net.Inline
 	}
-	ok := event.CheckFilter(topic) == nil && !isShared(topic)
+	ok := event.CheckFilter(topic) == nil && topic[0] != '$' // neither $share nor $SYS, see DESIGN.md
 	if ok && c.user != nil {
 		ok = c.user.may(topic, write)
 	}
@@ -101,11 +101,6 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		h.b.losses.count(lossForbidden, cl.ID+" "+topic)
 	}
 	return ok
-}
-
-// isShared: shared subscriptions pick a member at random whether it is there or not, and lose its messages.
-func isShared(filter string) bool {
-	return len(filter) >= 6 && strings.EqualFold(filter[:6], "$share")
 }
 
 // OnPacketRead ends the connection of a client that publishes to something that is no topic: the library would leave the
@@ -147,8 +142,11 @@ func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
 	}
 }
 
-// OnSubscribe makes the filters beyond the limit invalid, which the library answers with a failure code.
+// OnSubscribe makes the filters beyond the limit invalid, which the library answers with a failure code. Until the packet
+// is processed nothing is retained: the library looks for retained messages without a lock.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	h.b.retained.scan.RLock()
+	connOf(cl).scanning = true
 	n := cl.State.Subscriptions.Len()
 	for i := range pk.Filters {
 		if n++; n > h.b.limits.Subscriptions {
@@ -156,6 +154,20 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		}
 	}
 	return pk
+}
+
+// OnPacketProcessed ends what OnSubscribe began.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
+	if c := connOf(cl); c != nil {
+		h.b.scanned(c)
+	}
+}
+
+func (b *Broker) scanned(c *conn) {
+	if c.scanning {
+		c.scanning = false
+		b.retained.scan.RUnlock()
+	}
 }
 
 // OnPublish decides what becomes of a publish. Those of QoS 1 and 2 are taken out of the library's hands: it would
@@ -171,7 +183,11 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	if pk.FixedHeader.Qos == 0 {
 		h.b.tell(&pk, event.Delivery{}, nil)
-		return pk, nil
+		if !pk.FixedHeader.Retain {
+			return pk, nil
+		}
+		h.b.pass(cl, pk)
+		return pk, packets.ErrRejectPacket
 	}
 	h.b.ingest(cl, pk)
 	return pk, packets.ErrRejectPacket
@@ -210,17 +226,26 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 	c.offline.Store(bytes)
 }
 
-// OnWill decides whether a will may be retained.
+// OnWill keeps the library from retaining a will: OnWillSent does.
 func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
-	if will.Retain && !h.b.retained.admit(will.TopicName, len(will.Payload)) {
-		will.Retain = false
-		h.b.losses.count(lossRetained, will.TopicName)
-	}
+	will.Retain = false
 	return will, nil
 }
 
-// OnWillSent tells the triggers. Nobody waits for a will to be acknowledged.
-func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) {
+// OnWillSent retains the will if it asks for that and there is room, and tells the triggers. Nobody waits for a will to be
+// acknowledged.
+func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
+	if cl.Properties.Will.Retain {
+		if h.b.retained.admit(pk.TopicName, len(pk.Payload)) {
+			kept := pk.Copy(false)
+			kept.FixedHeader.Retain = true
+			h.b.retained.scan.Lock()
+			h.b.server.Topics.RetainMessage(kept)
+			h.b.retained.scan.Unlock()
+		} else {
+			h.b.losses.count(lossRetained, pk.TopicName)
+		}
+	}
 	h.b.tell(&pk, event.Delivery{}, nil)
 }
 
@@ -261,12 +286,24 @@ func (b *Broker) ingest(cl *mqtt.Client, pk packets.Packet) {
 		from.PacketID = pk.PacketID
 	}
 	b.tell(&pk, from, d)
-	out := pk
-	out.Connect.ClientIdentifier = cl.ID // our own publisher's hook makes it the origin again
-	if err := b.server.InjectPacket(b.own, out); err != nil {
+	b.pass(cl, pk)
+	d.close(nil)
+}
+
+// pass brings a client's message to the retained messages and to the subscribers, as our own publisher.
+func (b *Broker) pass(cl *mqtt.Client, pk packets.Packet) {
+	pk.Connect.ClientIdentifier = cl.ID // our publisher's hook makes it the origin again
+	if err := b.inject(pk); err != nil {
 		b.log.Debug("message not delivered to subscribers", "topic", pk.TopicName, "error", err)
 	}
-	d.close(nil)
+}
+
+func (b *Broker) inject(pk packets.Packet) error {
+	if pk.FixedHeader.Retain {
+		b.retained.scan.Lock()
+		defer b.retained.scan.Unlock()
+	}
+	return b.server.InjectPacket(b.own, pk)
 }
 
 // acknowledge writes PUBACK or PUBREC. A write error means the connection is gone, and the client will send again.

@@ -328,7 +328,7 @@ func TestWillReachesTriggers(t *testing.T) {
 	in := make(inbox, 1)
 	run(t, b, Trigger{Name: "gone", Filters: []string{"gone/+"}, QoS: 1}, in)
 	c := dial(t, address)
-	body := append(str("MQTT"), 4, 0x06, 0, 60) // clean session, will
+	body := append(str("MQTT"), 4, 0x26, 0, 60) // clean session, will, to be retained
 	body = append(append(append(body, str("w")...), str("gone/w")...), str("bye")...)
 	c.send(packet(0x10, body))
 	c.want(0x20, 0, 0)
@@ -336,6 +336,11 @@ func TestWillReachesTriggers(t *testing.T) {
 	if o := get(t, "will", in); o.ev.Topic != "gone/w" || string(o.ev.Data) != "bye" || o.r != nil {
 		t.Errorf("event %+v", o.ev)
 	}
+	c = dial(t, address)
+	c.hello("late", 4, true)
+	c.send(subscribePacket(1, "gone/#", 0))
+	c.want(0x90, 0, 1, 0)
+	c.want(0x31, append(str("gone/w"), "bye"...)...)
 }
 
 // Nothing a publisher saw acknowledged is missing, over connections that fail at random places.

@@ -51,6 +51,11 @@ func (g *gate) Protocol() string        { return "tcp" }
 // Serve accepts connections until Close.
 func (g *gate) Serve(establish listeners.EstablishFn) {
 	defer g.wg.Done()
+	select {
+	case <-g.b.ready: // the library has published its first $SYS topics, without a lock
+	case <-g.stopped:
+		return
+	}
 	pause := 5 * time.Millisecond
 	for {
 		raw, err := g.ln.Accept()
@@ -101,6 +106,7 @@ func (g *gate) attend(c *conn, establish listeners.EstablishFn) {
 		if p := recover(); p != nil {
 			g.b.losses.count(lossMalformed, c.RemoteAddr().String())
 			g.b.log.Debug("connection ended by a panic", "remote", c.RemoteAddr(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			g.b.scanned(c)
 			g.b.abandon(c)
 		}
 		c.Close()

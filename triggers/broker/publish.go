@@ -44,7 +44,7 @@ func (b *Broker) Publish(m *event.Message, c Confirmation) error {
 		}
 	})
 	b.tell(&pk, event.Delivery{}, d)
-	d.close(b.server.InjectPacket(b.own, pk))
+	d.close(b.inject(pk))
 	return nil
 }
 

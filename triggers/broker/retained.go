@@ -4,6 +4,8 @@ import "sync"
 
 // ledger bounds the retained messages by number and bytes.
 type ledger struct {
+	scan sync.RWMutex // held for writing while the library's index of retained messages changes
+
 	mu       sync.Mutex
 	size     map[string]int64 // by topic
 	bytes    int64

@@ -160,7 +160,10 @@ func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
 func (s *Subscription) seed() {
 	seen := map[string]bool{}
 	for _, f := range s.spec.Filters {
-		for _, pk := range s.broker.server.Topics.Messages(f) {
+		s.broker.retained.scan.RLock()
+		messages := s.broker.server.Topics.Messages(f)
+		s.broker.retained.scan.RUnlock()
+		for _, pk := range messages {
 			if seen[pk.TopicName] {
 				continue
 			}
