@@ -9,10 +9,9 @@ import (
 // comes from. Text needs no quotes; the elements of a list are separated by commas. Keys of maps are made when they are new.
 func (r *Reader) Set(path, text, name string) {
 	from := place{name: name}
-	report := func(problem, hint string) {
+	if err := r.set(r.root, strings.Split(path, "."), "", text); err != nil {
+		problem, hint := Describe(err)
 		r.faults = append(r.faults, from.fault(path, problem, hint))
-	}
-	if !r.set(r.root, strings.Split(path, "."), "", text, report) {
 		return
 	}
 	r.seen[path] = from
@@ -23,42 +22,36 @@ func (r *Reader) Set(path, text, name string) {
 	}
 }
 
-func (r *Reader) set(v reflect.Value, keys []string, path, text string, report func(problem, hint string)) bool {
+func (r *Reader) set(v reflect.Value, keys []string, path, text string) error {
 	fields := Fields(v.Type())
 	f, ok := find(fields, keys[0])
 	if !ok {
-		report("unknown key", r.suggest(keys[0], path, fields))
-		return false
+		return &Issue{"unknown key", r.suggest(keys[0], path, fields)}
 	}
-	return r.setField(f, v.Field(f.index), keys, path, text, report)
+	return r.setField(f, v.Field(f.index), keys, path, text)
 }
 
-func (r *Reader) setField(f Field, v reflect.Value, keys []string, path, text string, report func(problem, hint string)) bool {
+// setField sets what keys[1:] lead to in v, which is the field, or the element of a map, that keys[0] names.
+func (r *Reader) setField(f Field, v reflect.Value, keys []string, path, text string) error {
 	path, keys = join(path, keys[0]), keys[1:]
 	k := f.Type.Kind()
 	switch {
-	case k == reflect.Struct && !Leaf(f.Type) && len(keys) > 0:
-		return r.set(v, keys, path, text, report)
-	case k == reflect.Map && !Leaf(f.Type) && len(keys) > 0:
-		ok := false
-		r.entry(f.Elem(), v, keys[0], func(ev reflect.Value) {
-			ok = r.setField(f.Elem(), ev, keys, path, text, report)
-		})
-		return ok
-	case k == reflect.Slice && !Leaf(f.Type) && Leaf(f.Type.Elem()) && len(keys) == 0:
-		return r.setList(f, v, text, report)
-	case !Leaf(f.Type) || len(keys) > 0:
-		report("it cannot be set from here", "say it in a file")
-		return false
+	case Leaf(f.Type) && len(keys) == 0:
+		return f.set(v, text)
+	case Leaf(f.Type):
+	case k == reflect.Struct && len(keys) > 0:
+		return r.set(v, keys, path, text)
+	case k == reflect.Map && len(keys) > 0:
+		var err error
+		r.entry(f.Elem(), v, keys[0], func(ev reflect.Value) { err = r.setField(f.Elem(), ev, keys, path, text) })
+		return err
+	case k == reflect.Slice && Leaf(f.Type.Elem()) && len(keys) == 0:
+		return setList(f, v, text)
 	}
-	if err := f.set(v, text); err != nil {
-		report(Describe(err))
-		return false
-	}
-	return true
+	return &Issue{"it cannot be set from here", "say it in a file"}
 }
 
-func (r *Reader) setList(f Field, v reflect.Value, text string, report func(problem, hint string)) bool {
+func setList(f Field, v reflect.Value, text string) error {
 	out := reflect.MakeSlice(f.Type, 0, 0)
 	for item := range strings.SplitSeq(text, ",") {
 		if item = strings.TrimSpace(item); item == "" {
@@ -66,11 +59,10 @@ func (r *Reader) setList(f Field, v reflect.Value, text string, report func(prob
 		}
 		ev := reflect.New(f.Type.Elem()).Elem()
 		if err := f.Elem().set(ev, item); err != nil {
-			report(Describe(err))
-			return false
+			return err
 		}
 		out = reflect.Append(out, ev)
 	}
 	v.Set(out)
-	return true
+	return nil
 }
