@@ -25,6 +25,8 @@ type Manifest struct {
 	Permissions Permissions   `json:"permissions"`
 	Config      []Setting     `json:"config,omitempty"` // sorted by key; values as text
 	Tests       []Test        `json:"tests,omitempty"`
+
+	Source string `json:"source,omitempty"` // the text it was parsed from; set by whoever deploys it, for people
 }
 
 // ABI is the guest interface a module speaks.

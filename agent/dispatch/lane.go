@@ -16,8 +16,9 @@ type task struct {
 	route    *Route
 	ev       *event.Event // nil when it waits in the journal only
 	receipt  triggers.Receipt
-	sync     bool   // somebody waits for the answer: never journaled, never retried behind their back
-	lane     uint64 // laneHash of its order key
+	sync     bool             // somebody waits for the answer: never journaled, never retried behind their back
+	trace    *function.Result // gets a copy of the result
+	lane     uint64           // laneHash of its order key
 	received time.Time
 
 	attempt  int

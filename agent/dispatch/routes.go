@@ -158,14 +158,30 @@ func (d *Dispatcher) accept(t *task) {
 }
 
 // Invoke runs the function of that name for ev now, for somebody who waits for the answer: it is not journaled and a failure
-// is theirs, in the settlement. The error says that there is no such function, or that it is paused.
+// is theirs, in the settlement. The trigger whose pattern matches ev's topic lends its captures. The error says that there is no
+// such function, or that it is paused; r is not settled then.
 func (d *Dispatcher) Invoke(ctx context.Context, name string, ev *event.Event, r triggers.Receipt) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	u := d.units[name]
+	return d.InvokeTraced(ctx, name, ev, r, nil)
+}
+
+// InvokeTraced is Invoke that also leaves a copy of the result in trace, complete when r is settled.
+func (d *Dispatcher) InvokeTraced(ctx context.Context, name string, ev *event.Event, r triggers.Receipt, trace *function.Result) error {
+	route := &Route{Function: name, Trigger: "invoke"}
+	for _, x := range d.routes() {
+		if x.Function == name && x.Pattern.Match(ev.Topic) {
+			route.Trigger, route.Pattern = x.Trigger, x.Pattern
+			break
+		}
+	}
 	refuse := func(class function.Class, kind, why, hint string) error {
 		return &function.Error{Op: "invoke", Subject: name, Class: class, Kind: kind, Err: errors.New(why), Hint: hint}
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("invoke %s: %w", name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.units[name]
 	switch {
 	case u == nil || u.fn == nil:
 		return refuse(function.ClassReject, "not-found", "no such function is deployed", "mayfly fn ls")
@@ -174,13 +190,8 @@ func (d *Dispatcher) Invoke(ctx context.Context, name string, ev *event.Event, r
 	case d.closing:
 		return refuse(function.ClassOverload, "stopping", errClosing.Error(), "")
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("invoke %s: %w", name, err)
-	}
 	u.stats.Received.Add(1)
-	d.enqueue(&task{
-		unit: u, route: &Route{Function: name, Trigger: "invoke"}, ev: ev, receipt: r, sync: true, received: d.now(), attempt: 1,
-	})
+	d.enqueue(&task{unit: u, route: route, ev: ev, receipt: r, sync: true, trace: trace, received: d.now(), attempt: 1})
 	return nil
 }
 

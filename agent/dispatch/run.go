@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"mayfly/agent/placement"
@@ -155,6 +156,10 @@ func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 	run := d.now().Sub(start)
 	w.rec.Run, w.rec.CPU, w.rec.Memory, w.rec.Cold = run, w.res.Usage.CPU, w.res.Usage.Memory, w.res.Usage.Cold
 	d.account(t, &w.res, run, exec)
+	if t.trace != nil {
+		*t.trace = w.res
+		t.trace.Publishes, t.trace.Writes, t.trace.Log = slices.Clone(w.res.Publishes), slices.Clone(w.res.Writes), slices.Clone(w.res.Log)
+	}
 	return choice, err
 }
 

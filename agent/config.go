@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"mayfly/triggers/mqtt"
+)
+
+// Config is what an operator tells one agent. Every field is written once, here: the sample file, the schema and
+// `mayfly config show` are made from it.
+type Config struct {
+	Node     NodeConfig              `json:"node" doc:"this device"`
+	Embedded EmbeddedConfig          `json:"embedded" doc:"the broker inside the agent, for a site that has none"`
+	Brokers  map[string]BrokerConfig `json:"broker" doc:"MQTT brokers by name; triggers that name none use the default one"`
+	Gateway  GatewayConfig           `json:"gateway" doc:"functions over HTTP"`
+	Admin    AdminConfig             `json:"admin" doc:"the operator's door"`
+	Limits   LimitsConfig            `json:"limits" doc:"bounds of the whole agent"`
+	Store    StoreConfig             `json:"store" doc:"what must survive a power cut"`
+	Log      LogConfig               `json:"log" doc:"the agent's own log, on standard error"`
+}
+
+// NodeConfig says who this is.
+type NodeConfig struct {
+	Name    string   `json:"name" doc:"shown to people and to functions; default: the host name"`
+	Data    string   `json:"data" default:"/var/lib/mayfly" doc:"directory of everything the agent keeps"`
+	Labels  []string `json:"labels" doc:"what placement.require and placement.prefer of manifests may ask for, such as \"gpio\""`
+	Default string   `json:"default_broker" doc:"which broker triggers use that name none; default: the only one configured, else the embedded one"`
+	Secrets string   `json:"secrets" doc:"directory with one file per secret that manifests may name; default: the systemd credentials directory"`
+}
+
+// EmbeddedConfig configures the broker inside the agent.
+type EmbeddedConfig struct {
+	Listen []string `json:"listen" doc:"addresses such as \"127.0.0.1:1883\"; none: no embedded broker. Addresses off loopback need users and a certificate"`
+	Users  string   `json:"users" doc:"file of users, password hashes and topics"`
+	Cert   string   `json:"cert" doc:"PEM file of its certificate"`
+	Key    string   `json:"key" doc:"PEM file of its key"`
+}
+
+// BrokerConfig configures one MQTT broker.
+type BrokerConfig struct {
+	URLs         []string      `json:"urls" doc:"tcp://host:port, tls://host:port or unix:///path; tried in turn"`
+	User         string        `json:"user" doc:"empty: anonymous"`
+	PasswordFile string        `json:"password_file" doc:"file that holds the password"`
+	Credential   string        `json:"credential" doc:"instead of password_file: name of a systemd credential"`
+	CA           string        `json:"ca" doc:"PEM file of authorities; default: the system's"`
+	Cert         string        `json:"cert" doc:"PEM file of our certificate"`
+	Key          string        `json:"key" doc:"PEM file of our key"`
+	ServerName   string        `json:"server_name" doc:"name expected in the broker's certificate; default: the URL's host"`
+	KeepAlive    time.Duration `json:"keep_alive" default:"30s" min:"1s" max:"5m" doc:"a silent link is found dead after this and ten seconds"`
+	InFlight     int           `json:"in_flight" default:"256" min:"1" max:"16384" doc:"publishes that wait for the broker's confirmation at once"`
+	Window       int           `json:"window" default:"20" min:"1" max:"65535" doc:"how many unacknowledged messages the broker sends; mosquitto's max_inflight_messages. When a trigger's window stays full its events spill to the journal"`
+}
+
+// GatewayConfig configures the HTTP gateway.
+type GatewayConfig struct {
+	Listen  string        `json:"listen" doc:"address such as \"127.0.0.1:8480\"; empty: no gateway. Off loopback it needs tokens"`
+	Tokens  string        `json:"tokens" doc:"file with one name and SHA-256 of a bearer token per line"`
+	Timeout time.Duration `json:"timeout" default:"30s" min:"100ms" max:"10m" doc:"longest wait for an answer"`
+	Waiting int           `json:"concurrency" default:"64" min:"1" max:"10000" doc:"requests at once; beyond it 503"`
+}
+
+// AdminConfig configures the operator's socket.
+type AdminConfig struct {
+	Socket string `json:"socket" doc:"path of the unix socket; default: /run/mayfly/admin.sock, or below XDG_RUNTIME_DIR"`
+	Group  string `json:"group" doc:"members may use the socket besides root and the agent's own user"`
+}
+
+// LimitsConfig bounds the agent.
+type LimitsConfig struct {
+	Slots      int           `json:"slots" default:"64" min:"1" max:"1024" doc:"sandboxes at once; fewer when the address space is small"`
+	Memory     int64         `json:"memory" default:"64MiB" unit:"bytes" min:"1MiB" max:"4GiB" doc:"most linear memory of one sandbox"`
+	Queued     int           `json:"queued" default:"10000" min:"1" max:"1000000" doc:"QoS 0 events waiting; beyond it they are shed and counted"`
+	Journal    int64         `json:"journal" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of journaled events per function"`
+	Outbox     int64         `json:"outbox" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of publishes on disk that wait for a broker, per function"`
+	Modules    int64         `json:"modules" default:"512MiB" unit:"bytes" min:"8MiB" max:"1TiB" doc:"bytes of modules on disk"`
+	SpillAfter time.Duration `json:"spill_after" default:"500ms" min:"10ms" max:"1m" doc:"how long a window may stay full before its events are journaled"`
+	Drain      time.Duration `json:"drain" default:"20s" min:"1s" max:"10m" doc:"how long a stop may take"`
+}
+
+// StoreConfig configures the store.
+type StoreConfig struct {
+	Floor   int64 `json:"floor" default:"32MiB" unit:"bytes" min:"16MiB" max:"1TiB" doc:"free disk space below which nothing is written"`
+	Ballast int64 `json:"ballast" default:"8MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"held back, and given up when the disk is full"`
+}
+
+// LogConfig configures the agent's own log.
+type LogConfig struct {
+	Level  string `json:"level" default:"info" words:"debug|info|warn|error" doc:"least level that is logged"`
+	Format string `json:"format" default:"text" words:"text|json" doc:"text for people, json for collectors"`
+}
+
+// EmbeddedName is the embedded broker's name in manifests and events.
+const EmbeddedName = "local"
+
+// DefaultBroker returns the name of the broker that triggers use which name none; "" when there is no broker.
+func (c *Config) DefaultBroker() string {
+	switch {
+	case c.Node.Default != "":
+		return c.Node.Default
+	case len(c.Brokers) == 1:
+		for name := range c.Brokers {
+			return name
+		}
+	case len(c.Embedded.Listen) > 0:
+		return EmbeddedName
+	}
+	return ""
+}
+
+// broker returns the settings of the external broker of that name as its package wants them.
+func (c *Config) broker(name string) mqtt.Broker {
+	b := c.Brokers[name]
+	return mqtt.Broker{
+		Name: name, URLs: b.URLs, User: b.User, PasswordFile: b.PasswordFile, Credential: b.Credential,
+		TLS:       mqtt.TLS{CA: b.CA, Cert: b.Cert, Key: b.Key, ServerName: b.ServerName},
+		KeepAlive: b.KeepAlive, Window: b.InFlight,
+	}.WithDefaults()
+}
+
+// Validate reports every fault that concerns more than one field, by the path of the field.
+func (c *Config) Validate() map[string]error {
+	faults := map[string]error{}
+	for _, name := range slices.Sorted(maps.Keys(c.Brokers)) {
+		if name == EmbeddedName {
+			faults["broker."+name] = fmt.Errorf("%q is the embedded broker's name; choose another", name)
+		}
+		if err := c.broker(name).Validate(); err != nil {
+			faults["broker."+name] = err
+		}
+	}
+	if name := c.Node.Default; name != "" && name != EmbeddedName && c.Brokers[name].URLs == nil {
+		faults["node.default_broker"] = fmt.Errorf("there is no [broker.%s]", name)
+	}
+	if len(c.Brokers) > 1 && c.DefaultBroker() == "" {
+		faults["node.default_broker"] = errors.New("several brokers are configured: say which one triggers use that name none")
+	}
+	if !filepath.IsAbs(c.Node.Data) {
+		faults["node.data"] = fmt.Errorf("%q is not an absolute path", c.Node.Data)
+	}
+	for i, address := range c.Embedded.Listen {
+		if host, _, err := net.SplitHostPort(address); err != nil {
+			faults[fmt.Sprintf("embedded.listen[%d]", i)] = err
+		} else if !loopback(host) && (c.Embedded.Users == "" || c.Embedded.Cert == "" || c.Embedded.Key == "") {
+			faults[fmt.Sprintf("embedded.listen[%d]", i)] = fmt.Errorf("%s can be reached from the network: it needs users, cert and key", address)
+		}
+	}
+	if c.Gateway.Listen != "" {
+		if host, _, err := net.SplitHostPort(c.Gateway.Listen); err != nil {
+			faults["gateway.listen"] = err
+		} else if !loopback(host) && c.Gateway.Tokens == "" {
+			faults["gateway.listen"] = fmt.Errorf("%s can be reached from the network: it needs tokens", c.Gateway.Listen)
+		}
+	}
+	return faults
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

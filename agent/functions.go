@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"mayfly/admin"
+	"mayfly/function"
+	"mayfly/store"
+	"mayfly/wasm/admission"
+)
+
+// Deploy implements admin.Functions.
+func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(admin.Progress)) (admin.Function, error) {
+	f := function.Function{Manifest: d.Manifest, Module: d.Digest, Deployed: time.Now()}
+	f.Manifest.Source = string(d.Source)
+	if old, ok := a.catalog.Get(f.Name()); ok {
+		f.Paused = old.Paused
+	}
+	progress(admin.Progress{Stage: admin.StageCompile, Note: fmt.Sprintf("%d bytes for %s", len(d.Module), runtime.GOARCH)})
+	info, err := a.engine.Compile(ctx, d.Module, admission.Limits{Memory: d.Manifest.Limits.Memory, ABI: d.Manifest.Module.ABI})
+	if err == nil {
+		err = a.engine.Load(ctx, &f) // its limits fit a slot here
+	}
+	if err != nil || d.DryRun {
+		return a.shown(&f, nil), err
+	}
+	note := fmt.Sprintf("compiled in %d ms", info.Took.Milliseconds())
+	if info.Cached {
+		note = "compiled before"
+	}
+	progress(admin.Progress{Stage: admin.StageStore, Note: note})
+	if err := a.modules.Put(d.Digest, bytes.NewReader(d.Module), a.deployed); err != nil {
+		return admin.Function{}, err
+	}
+	put, err := a.catalog.Put(ctx, f)
+	if err != nil {
+		return admin.Function{}, err
+	}
+	progress(admin.Progress{Stage: admin.StageSubscribe})
+	if err := a.reconcile(); err != nil {
+		return admin.Function{}, err
+	}
+	progress(admin.Progress{Stage: admin.StageReady})
+	a.log.Info("deployed", "function", f.Name(), "version", f.Manifest.Version, "module", f.Module.Short())
+	return a.shown(put, a.counters()[f.Name()]), nil
+}
+
+// deployed says whether a module belongs to a deployed function.
+func (a *Agent) deployed(d function.Digest) bool {
+	for _, f := range a.catalog.List() {
+		if f.Module == d {
+			return true
+		}
+	}
+	return false
+}
+
+// List implements admin.Functions.
+func (a *Agent) List(context.Context) ([]admin.Function, error) {
+	counters := a.counters()
+	var all []admin.Function
+	for _, f := range a.catalog.List() {
+		all = append(all, a.shown(f, counters[f.Name()]))
+	}
+	return all, nil
+}
+
+// Get implements admin.Functions.
+func (a *Agent) Get(_ context.Context, name string) (admin.Function, error) {
+	f, err := a.find(name)
+	if err != nil {
+		return admin.Function{}, err
+	}
+	shown := a.shown(f, a.counters()[name])
+	shown.Manifest = f.Manifest.Source
+	return shown, nil
+}
+
+func (a *Agent) find(name string) (*function.Function, error) {
+	if f, ok := a.catalog.Get(name); ok {
+		return f, nil
+	}
+	return nil, &function.Error{
+		Op: "find", Subject: name, Class: function.ClassReject, Kind: admin.KindNotFound,
+		Err: fmt.Errorf("no function of this name is deployed"), Hint: "mayfly fn ls",
+	}
+}
+
+// Remove implements admin.Functions. Events that still wait become dead letters: an operator who removes the wrong function
+// has lost nothing but its state.
+func (a *Agent) Remove(ctx context.Context, name string) error {
+	if _, err := a.find(name); err != nil {
+		return err
+	}
+	if err := a.catalog.Delete(ctx, name); err != nil {
+		return err
+	}
+	if err := a.reconcile(); err != nil {
+		return err
+	}
+	a.engine.Unload(name)
+	for _, space := range []store.Space{store.State, store.Done} {
+		if err := a.erase(space.Prefix(name)); err != nil {
+			return err
+		}
+	}
+	for _, m := range a.modules.List() {
+		if !a.deployed(m.Digest) {
+			if err := a.modules.Remove(m.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	a.log.Info("removed", "function", name)
+	return nil
+}
+
+// erase deletes all keys below prefix, in batches.
+func (a *Agent) erase(prefix []byte) error {
+	for {
+		var ops []store.Op
+		err := a.store.Keys(prefix, nil, func(key []byte, _ uint64) bool {
+			ops = append(ops, store.Op{Key: bytes.Clone(key), Delete: true})
+			return len(ops) < 500
+		})
+		if err != nil || len(ops) == 0 {
+			return err
+		}
+		if err := a.subs.commit(ops); err != nil {
+			return err
+		}
+	}
+}
+
+// SetPaused implements admin.Functions.
+func (a *Agent) SetPaused(ctx context.Context, name string, paused bool) (admin.Function, error) {
+	f, err := a.catalog.SetPaused(ctx, name, paused)
+	if err != nil {
+		return admin.Function{}, err
+	}
+	if err := a.reconcile(); err != nil {
+		return admin.Function{}, err
+	}
+	return a.shown(f, a.counters()[name]), nil
+}
+
+// shown is a function as people see it.
+func (a *Agent) shown(f *function.Function, c *counted) admin.Function {
+	m := &f.Manifest
+	out := admin.Function{
+		Name: m.Name, Version: m.Version, Description: m.Description, State: admin.StateReady, Digest: f.Module.String(),
+		ABI: string(m.Module.ABI), Revision: f.Version, Deployed: f.Deployed, Triggers: a.triggers(f),
+	}
+	for _, module := range a.modules.List() {
+		if module.Digest == f.Module {
+			out.ModuleBytes = module.Size
+		}
+	}
+	if c != nil {
+		c.into(&out)
+	}
+	out.State, out.Reason, out.Hint = a.state(f, out.Triggers)
+	return out
+}
+
+func (a *Agent) state(f *function.Function, all []admin.Trigger) (state, reason, hint string) {
+	if f.Paused {
+		return admin.StatePaused, "an operator paused it; its events wait", "mayfly fn resume " + f.Name()
+	}
+	if unmet := a.unmet(f); len(unmet) > 0 {
+		return admin.StateFailed, "it may not run on this node: " + strings.Join(unmet, "; "), "mayfly config show, or change [placement] and deploy again"
+	}
+	for _, t := range all {
+		if t.State != admin.StateReady {
+			return t.State, t.Name + ": " + t.Reason, "mayfly status"
+		}
+	}
+	return admin.StateReady, "", ""
+}
+
+func (a *Agent) triggers(f *function.Function) []admin.Trigger {
+	all := []admin.Trigger{}
+	for i := range f.Manifest.MQTT {
+		t := admin.Trigger{Name: fmt.Sprintf("mqtt[%d]", i), State: admin.StateReady}
+		m := &f.Manifest.MQTT[i]
+		t.Spec = fmt.Sprintf("%s qos %d", m.Topic, m.QoS)
+		if why := a.subs.fault(f.Name(), t.Name); why != "" {
+			t.State, t.Reason = admin.StateFailed, why
+		} else if why := a.subs.waiting(m.Broker); why != "" {
+			t.State, t.Reason = admin.StateStarting, why
+		}
+		all = append(all, t)
+	}
+	return all
+}

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"mayfly/event"
+	"mayfly/triggers"
+	"mayfly/triggers/broker"
+	"mayfly/triggers/mqtt"
+)
+
+// site is one broker as the agent uses it: somebody's, over the network, or the embedded one, in this process. Exactly one of
+// remote and local is set.
+type site struct {
+	name   string
+	config mqtt.Broker
+	remote *mqtt.Publisher
+	local  *broker.Broker
+}
+
+// sites makes all configured brokers. It starts nothing.
+func sites(c *Config, log *slog.Logger) (map[string]*site, error) {
+	all := map[string]*site{}
+	for name := range c.Brokers {
+		b := c.broker(name)
+		p, err := mqtt.NewPublisher(b, "", log.With("client", "publisher"))
+		if err != nil {
+			return nil, fmt.Errorf("broker %s: %w", name, err)
+		}
+		all[name] = &site{name: name, config: b, remote: p}
+	}
+	if len(c.Embedded.Listen) > 0 {
+		b, err := embedded(&c.Embedded, log)
+		if err != nil {
+			return nil, fmt.Errorf("embedded broker: %w", err)
+		}
+		all[EmbeddedName] = &site{name: EmbeddedName, local: b}
+	}
+	return all, nil
+}
+
+func embedded(c *EmbeddedConfig, log *slog.Logger) (*broker.Broker, error) {
+	config := broker.Config{Name: EmbeddedName, Log: log}
+	var users *broker.Users
+	var secure *tls.Config
+	if c.Users != "" {
+		var err error
+		if users, err = broker.LoadUsers(c.Users); err != nil {
+			return nil, err
+		}
+	}
+	if c.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, err
+		}
+		secure = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	for _, address := range c.Listen {
+		l := broker.Listener{Address: address, Users: users}
+		if host, _, err := net.SplitHostPort(address); err != nil || !loopback(host) {
+			l.TLS = secure
+		}
+		config.Listen = append(config.Listen, l)
+	}
+	return broker.New(config)
+}
+
+// Run keeps the site's own connection, or the embedded broker, up until ctx ends.
+func (s *site) Run(ctx context.Context) error {
+	if s.local != nil {
+		return s.local.Run(ctx)
+	}
+	return s.remote.Run(ctx)
+}
+
+// Publish implements outbox.Publisher.
+func (s *site) Publish(m *event.Message, c mqtt.Confirmation) error {
+	if s.local != nil {
+		return s.local.Publish(m, c)
+	}
+	return s.remote.Publish(m, c)
+}
+
+// Ready says whether messages can be published now.
+func (s *site) Ready() bool { return s.local != nil || s.remote.Ready() }
+
+// Changes holds a signal after Ready changed.
+func (s *site) Changes() <-chan struct{} {
+	if s.local != nil {
+		return nil
+	}
+	return s.remote.Changes()
+}
+
+// watch is a subscription for somebody who only looks: nothing is kept for it and nothing waits for it.
+func (s *site) watch(filter string, qos byte, log *slog.Logger) (triggers.Source, func() bool, error) {
+	if s.local != nil {
+		sub, err := s.local.Subscribe(broker.Trigger{Name: "watch " + filter, Filters: []string{filter}, Retained: "always"})
+		if err != nil {
+			return nil, nil, err
+		}
+		return &watching{sub}, func() bool { return true }, nil
+	}
+	session, err := mqtt.NewSession(s.config, mqtt.Subscription{
+		Cluster: "watch", Session: "watch", Volatile: true, Topics: []mqtt.Topic{{Filter: filter, QoS: qos, Retained: "always"}},
+	}, nil, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return session, func() bool { return session.Status().Connected }, nil
+}
+
+// watching closes an embedded subscription when its run ends.
+type watching struct{ *broker.Subscription }
+
+// Run implements triggers.Source.
+func (w *watching) Run(ctx context.Context, to triggers.Sink) error {
+	defer w.Close()
+	return w.Subscription.Run(ctx, to)
+}
+
+// emitter is the sink of a watch.
+type emitter struct {
+	emit func(*event.Event)
+	once sync.Mutex // emit is called one at a time
+}
+
+// Accept implements triggers.Sink.
+func (e *emitter) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) error {
+	e.once.Lock()
+	e.emit(ev)
+	e.once.Unlock()
+	if r != nil {
+		r.Settle(triggers.Settlement{})
+	}
+	return nil
+}
