@@ -83,19 +83,19 @@ func New(c Config) (*Broker, error) {
 }
 
 func newServer(l *Limits) *mqtt.Server {
-	cap := mqtt.NewDefaultServerCapabilities()
-	cap.MaximumClients = int64(l.Clients)
-	cap.MaximumMessageExpiryInterval = 0 // else retained messages vanish after a day; a sender's own expiry is kept
-	cap.MaximumClientWritesPending = int32(l.Pending)
-	cap.MaximumSessionExpiryInterval = uint32(l.SessionExpiry / time.Second)
-	cap.MaximumPacketSize = uint32(l.Packet)
-	cap.ReceiveMaximum = uint16(l.Unacknowledged)
-	cap.MaximumInflight = uint16(l.Queue)
-	cap.TopicAliasMaximum = 0 // the library asks for permission before it knows which topic an alias means
-	cap.SharedSubAvailable = 0
-	cap.Compatibilities.NoInheritedPropertiesOnAck = true
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumClients = int64(l.Clients)
+	caps.MaximumMessageExpiryInterval = 0 // else retained messages vanish after a day; a sender's own expiry is kept
+	caps.MaximumClientWritesPending = int32(l.Pending)
+	caps.MaximumSessionExpiryInterval = uint32(l.SessionExpiry / time.Second)
+	caps.MaximumPacketSize = uint32(l.Packet)
+	caps.ReceiveMaximum = uint16(l.Unacknowledged)
+	caps.MaximumInflight = uint16(l.Queue)
+	caps.TopicAliasMaximum = 0 // the library asks for permission before it knows which topic an alias means
+	caps.SharedSubAvailable = 0
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	return mqtt.New(&mqtt.Options{
-		Capabilities:             cap,
+		Capabilities:             caps,
 		ClientNetWriteBufferSize: 1, // conn gathers; the library's own gathering can leave an acknowledgement unsent
 		ClientNetReadBufferSize:  4096,
 		Logger:                   slog.New(slog.DiscardHandler), // it logs payloads, and a line for every dropped message

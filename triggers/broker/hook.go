@@ -279,7 +279,7 @@ func (b *Broker) ingest(cl *mqtt.Client, pk packets.Packet) {
 			b.dismiss(cl, lossUnsettled)
 			return
 		}
-		c.acks.settled(one, func(a *ack) { acknowledge(cl, a) })
+		c.acks.settled(one, func(a *ack) { b.acknowledge(cl, a) })
 	})
 	from := c.session
 	if from.Session != "" {
@@ -307,11 +307,13 @@ func (b *Broker) inject(pk packets.Packet) error {
 }
 
 // acknowledge writes PUBACK or PUBREC. A write error means the connection is gone, and the client will send again.
-func acknowledge(cl *mqtt.Client, a *ack) {
+func (b *Broker) acknowledge(cl *mqtt.Client, a *ack) {
 	out := packets.Packet{FixedHeader: packets.FixedHeader{Type: a.kind}, PacketID: a.packetID, Created: time.Now().Unix()}
 	if a.kind == packets.Pubrec {
 		cl.State.Inflight.DecreaseReceiveQuota()
-		cl.State.Inflight.Set(out) // until PUBREL: [MQTT-4.3.3-2]
+		if cl.State.Inflight.Set(out) { // until PUBREL: [MQTT-4.3.3-2]
+			atomic.AddInt64(&b.server.Info.Inflight, 1)
+		}
 	}
 	_ = cl.WritePacket(out)
 }

@@ -109,6 +109,9 @@ func TestQoS2IsReleasedOnlyWhenSafe(t *testing.T) {
 	if len(in) != 0 {
 		t.Error("one QoS 2 message became two events")
 	}
+	if n := b.Status().Inflight; n != 0 {
+		t.Errorf("%d in flight", n)
+	}
 }
 
 func TestTwoTriggersBothHaveToSettle(t *testing.T) {
