@@ -343,6 +343,21 @@ func TestBusyAndTimeout(t *testing.T) {
 	}
 }
 
+func TestPanicFreesItsPlace(t *testing.T) {
+	g := gateway(t, functions(func(string, *event.Event, triggers.Receipt) error { panic("bug") }), nil)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed: net/http should log it")
+			}
+		}()
+		call(g, post("f", ""))
+	}()
+	if n := g.Status().Running; n != 0 {
+		t.Errorf("%d places taken", n)
+	}
+}
+
 func TestReadiness(t *testing.T) {
 	var broken error
 	g := gateway(t, settle(triggers.Settlement{}), func(c *Config) { c.Ready = func() error { return broken } })

@@ -94,10 +94,15 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := &receipt{settled: make(chan triggers.Settlement, 1), leave: sync.OnceFunc(func() { <-g.slots })}
+	accepted := false
+	defer func() {
+		if !accepted { // also after a panic, which net/http survives
+			answer.leave()
+		}
+	}()
 	name := r.PathValue("name")
 	ev, p := g.readEvent(w, r, name)
 	if p != nil {
-		answer.leave()
 		g.problem(w, p)
 		return
 	}
@@ -105,10 +110,10 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), g.c.Limits.Timeout)
 	defer cancel()
 	if err := g.c.Functions.Invoke(ctx, name, ev, answer); err != nil {
-		answer.leave()
 		g.problem(w, g.explain(name, err))
 		return
 	}
+	accepted = true
 	select {
 	case s := <-answer.settled:
 		g.answer(w, name, s)
