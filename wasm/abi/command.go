@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +28,15 @@ func variableName(key string) string {
 
 // eventVariables are the environment variables that are attributes of the event.
 var eventVariables = [...]struct{ variable, attr string }{
-	{"CE_ID=", "id"}, {"CE_SOURCE=", "source"}, {"CE_TYPE=", "type"}, {"CE_SUBJECT=", "subject"}, {"CE_TIME=", "time"},
-	{"MAYFLY_TOPIC=", "topic"}, {"MAYFLY_QOS=", "qos"}, {"MAYFLY_RETAINED=", "retained"}, {"MAYFLY_ATTEMPT=", "attempt"},
+	{"CE_ID=", "id"},
+	{"CE_SOURCE=", "source"},
+	{"CE_TYPE=", "type"},
+	{"CE_SUBJECT=", "subject"},
+	{"CE_TIME=", "time"},
+	{"MAYFLY_TOPIC=", "topic"},
+	{"MAYFLY_QOS=", "qos"},
+	{"MAYFLY_RETAINED=", "retained"},
+	{"MAYFLY_ATTEMPT=", "attempt"},
 }
 
 // environ returns the environment. A guest that may be kept for the next event gets only what does not change.
@@ -90,7 +98,7 @@ func (s *Session) deliver() error {
 		if len(line) == 0 {
 			continue
 		}
-		message.Data = line[:len(line):len(line)]
+		message.Data = slices.Clip(line)
 		if err := s.emit(message); err != nil {
 			return err
 		}

@@ -29,8 +29,10 @@ func (s *Session) eventJSON(m memory, a []uint64) (uint64, error) {
 }
 
 // eventTexts are the attributes that are text, in the order they appear in event_json.
-var eventTexts = [...]string{"id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "topic", "trigger",
-	"function", "node", "deadline", "traceparent"}
+var eventTexts = [...]string{
+	"id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "topic", "trigger",
+	"function", "node", "deadline", "traceparent",
+}
 
 // appendEventJSON writes the attributes as a CloudEvents 1.0 JSON object without data. The names are those of event_attr.
 func (s *Session) appendEventJSON(b []byte) []byte {

@@ -5,9 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"mayfly/event"
 	"mayfly/function"
-	"pgregory.net/rapid"
 )
 
 func TestEventData(t *testing.T) {

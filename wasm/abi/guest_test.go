@@ -38,8 +38,10 @@ func newGuest(t testing.TB, kind function.ABI, adapt ...func(*function.Call)) *g
 			Config: []function.Setting{{Key: "limit_c", Value: "70"}, {Key: "site", Value: "north"}},
 			State:  function.StatePolicy{Scope: function.ScopeNode, Quota: 1000},
 		}},
-		Event: &event.Event{ID: "e1", Source: "mqtt://b/plant/7/temp", Type: event.TypeMQTT, Topic: "plant/7/temp", QoS: 1,
-			Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Data: []byte(`{"t":91}`), User: []event.Attr{{Name: "unit", Value: "C"}}},
+		Event: &event.Event{
+			ID: "e1", Source: "mqtt://b/plant/7/temp", Type: event.TypeMQTT, Topic: "plant/7/temp", QoS: 1,
+			Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Data: []byte(`{"t":91}`), User: []event.Attr{{Name: "unit", Value: "C"}},
+		},
 		Trigger: "mqtt[0]", Attempt: 2, Node: "n1", Deadline: time.Now().Add(time.Minute),
 		State: newMapState(), Secrets: secretMap{"webhook": "s3cret"},
 	}

@@ -26,8 +26,10 @@ func (f *fakeHTTP) Do(_ time.Time, r function.HTTPRequest) (function.HTTPRespons
 func withHTTP(f *fakeHTTP) func(*function.Call) { return func(c *function.Call) { c.HTTP = f } }
 
 func TestHTTP(t *testing.T) {
-	f := &fakeHTTP{response: function.HTTPResponse{Status: 201, Body: []byte("created"),
-		Header: []event.Attr{{Name: "X-B", Value: "2"}, {Name: "Set-Cookie", Value: "a"}, {Name: "set-cookie", Value: "b\"\n"}}}}
+	f := &fakeHTTP{response: function.HTTPResponse{
+		Status: 201, Body: []byte("created"),
+		Header: []event.Attr{{Name: "X-B", Value: "2"}, {Name: "Set-Cookie", Value: "a"}, {Name: "set-cookie", Value: "b\"\n"}},
+	}}
 	g := newGuest(t, function.ABIMayfly, withHTTP(f))
 	h := g.do("http_send", `{"method":"POST","url":"https://hooks.local/x?y=1#frag","header":{"B":"2","A":"1"}}`, "body")
 	if h <= 0 {

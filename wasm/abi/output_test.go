@@ -6,9 +6,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"pgregory.net/rapid"
+
 	"mayfly/event"
 	"mayfly/function"
-	"pgregory.net/rapid"
 )
 
 func limits(l function.Limits) func(*function.Call) {
@@ -109,8 +110,17 @@ func TestRespond(t *testing.T) {
 	g.want(0, "respond_attr", "header.X-A", "1")
 	g.want(codeOverLimit, "respond_attr", "header.X-B", strings.Repeat("1", 100))
 	for _, c := range [][2]string{
-		{"status", "99"}, {"status", "600"}, {"status", "abc"}, {"status", ""}, {"nope", "x"}, {"header.", "x"}, {"header.a b", "x"},
-		{"header.X", "a\r\nSet-Cookie: x"}, {"content-type", "a\nb"}, {"header.Content-Length", "7"}, {"header.transfer-encoding", "chunked"},
+		{"status", "99"},
+		{"status", "600"},
+		{"status", "abc"},
+		{"status", ""},
+		{"nope", "x"},
+		{"header.", "x"},
+		{"header.a b", "x"},
+		{"header.X", "a\r\nSet-Cookie: x"},
+		{"content-type", "a\nb"},
+		{"header.Content-Length", "7"},
+		{"header.transfer-encoding", "chunked"},
 		{"header.Host", "x"},
 	} {
 		g.want(codeInvalid, "respond_attr", c[0], c[1])

@@ -84,10 +84,10 @@ func (s *Session) Host(id int, args []uint64, mem []byte) (uint64, error) {
 		return word, nil
 	}
 	name := imports[id].Module + "." + imports[id].Name
-	if err == errOutside {
+	if errors.Is(err, errOutside) {
 		return 0, &Trap{Kind: "trap", Import: name, Reason: fmt.Sprintf("%s of %d bytes", errOutside, len(mem))}
 	}
-	if t, ok := err.(*Trap); ok && t.Import == "" {
+	if t, ok := errors.AsType[*Trap](err); ok && t.Import == "" {
 		t.Import = name
 	}
 	return 0, err

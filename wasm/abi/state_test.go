@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"mayfly/function"
 	"pgregory.net/rapid"
+
+	"mayfly/function"
 )
 
 func withState(state *mapState, quota int64) func(*function.Call) {

@@ -41,9 +41,11 @@ func TestEnvironment(t *testing.T) {
 		c.Function.Manifest.Config = append(c.Function.Manifest.Config, function.Setting{Key: "we.ird-Key", Value: "x=y"})
 	})
 	got := g.variables("environ_sizes_get", "environ_get")
-	for _, want := range []string{"CE_ID=e1", "CE_SOURCE=mqtt://b/plant/7/temp", "CE_TYPE=" + event.TypeMQTT, "CE_TIME=2026-01-02T03:04:05Z",
+	for _, want := range []string{
+		"CE_ID=e1", "CE_SOURCE=mqtt://b/plant/7/temp", "CE_TYPE=" + event.TypeMQTT, "CE_TIME=2026-01-02T03:04:05Z",
 		"MAYFLY_TOPIC=plant/7/temp", "MAYFLY_QOS=1", "MAYFLY_RETAINED=false", "MAYFLY_ATTEMPT=2", "MAYFLY_TOPIC_LINE=7",
-		"MAYFLY_TOPIC_Q=1", "CFG_LIMIT_C=70", "CFG_SITE=north", "CFG_WE_IRD_KEY=x=y"} {
+		"MAYFLY_TOPIC_Q=1", "CFG_LIMIT_C=70", "CFG_SITE=north", "CFG_WE_IRD_KEY=x=y",
+	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%s is missing in %q", want, got)
 		}

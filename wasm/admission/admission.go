@@ -44,8 +44,12 @@ func DefaultLimits() Limits {
 func (l Limits) orDefaults() Limits {
 	d := DefaultLimits()
 	for _, f := range []struct{ value, normal *int }{
-		{&l.Module, &d.Module}, {&l.Functions, &d.Functions}, {&l.Body, &d.Body}, {&l.Locals, &d.Locals},
-		{&l.LocalsBlocks, &d.LocalsBlocks}, {&l.Table, &d.Table},
+		{&l.Module, &d.Module},
+		{&l.Functions, &d.Functions},
+		{&l.Body, &d.Body},
+		{&l.Locals, &d.Locals},
+		{&l.LocalsBlocks, &d.LocalsBlocks},
+		{&l.Table, &d.Table},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.normal

@@ -226,8 +226,10 @@ func TestEveryImportIsAdmitted(t *testing.T) {
 }
 
 func TestHintsByOrigin(t *testing.T) {
-	for module, hint := range map[string]string{"gojs": "GOOS=wasip1", "wbg": "wasm-bindgen", "extism:host/env": "Extism", "wasi_unstable": "preview 1",
-		"wasi:cli/run@0.2.0": "preview 1", "env": "undefined", "other": "update the SDK"} {
+	for module, hint := range map[string]string{
+		"gojs": "GOOS=wasip1", "wbg": "wasm-bindgen", "extism:host/env": "Extism", "wasi_unstable": "preview 1",
+		"wasi:cli/run@0.2.0": "preview 1", "env": "undefined", "other": "update the SDK",
+	} {
 		_, err := Check(wat(t, handler(`(import "`+module+`" "x" (func))`)), DefaultLimits())
 		var e *function.Error
 		if !errors.As(err, &e) || !strings.Contains(e.Hint, hint) {
@@ -244,8 +246,11 @@ func TestExplicitInterface(t *testing.T) {
 		ask    function.ABI
 		want   function.ABI
 	}{
-		{both, function.ABIAuto, function.ABIMayfly}, {both, function.ABICommand, function.ABICommand}, {both, function.ABIMayfly, function.ABIMayfly},
-		{command, "", function.ABICommand}, {command, function.ABICommand, function.ABICommand},
+		{both, function.ABIAuto, function.ABIMayfly},
+		{both, function.ABICommand, function.ABICommand},
+		{both, function.ABIMayfly, function.ABIMayfly},
+		{command, "", function.ABICommand},
+		{command, function.ABICommand, function.ABICommand},
 	} {
 		if info, err := Check(c.module, Limits{ABI: c.ask}); err != nil || info.ABI != c.want {
 			t.Errorf("asked for %q: %q, %v", c.ask, info.ABI, err)
@@ -310,7 +315,8 @@ func TestHostileModulesAreCheap(t *testing.T) {
 	} {
 		start := time.Now()
 		_, err := Check(m, DefaultLimits())
-		if d := time.Since(start); d > 3*time.Second {
+		// Far more than a busy machine with the race detector needs; what is not linear takes minutes.
+		if d := time.Since(start); d > 20*time.Second {
 			t.Errorf("%s: %d bytes took %v", name, len(m), d)
 		}
 		if name != "custom" && err == nil {

@@ -46,8 +46,10 @@ const (
 )
 
 // rank is the order of sections, which is not that of their numbers: constants by section number.
-var rank = [...]int{secType: 1, secImport: 2, secFunction: 3, secTable: 4, secMemory: 5, secTag: 6, secGlobal: 7, secExport: 8, secStart: 9,
-	secElement: 10, secDataCount: 11, secCode: 12, secData: 13}
+var rank = [...]int{
+	secType: 1, secImport: 2, secFunction: 3, secTable: 4, secMemory: 5, secTag: 6, secGlobal: 7, secExport: 8, secStart: 9,
+	secElement: 10, secDataCount: 11, secCode: 12, secData: 13,
+}
 
 // sections reads all sections.
 func (p *parser) sections() {

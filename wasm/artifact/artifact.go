@@ -205,8 +205,10 @@ func diskError(op, subject string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := &function.Error{Op: op, Subject: subject, Class: function.ClassNotHere, Kind: "disk", Err: err,
-		Hint: "look at the disk and at the kernel's messages (dmesg)"}
+	e := &function.Error{
+		Op: op, Subject: subject, Class: function.ClassNotHere, Kind: "disk", Err: err,
+		Hint: "look at the disk and at the kernel's messages (dmesg)",
+	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Kind, e.Hint = "disk-full", "free some space on the file system of the data directory"

@@ -47,7 +47,7 @@ func freeBytes(root *os.Root) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer dir.Close() //nolint:errcheck // it was only read
+	defer dir.Close()
 	var fs syscall.Statfs_t
 	if err := syscall.Fstatfs(int(dir.Fd()), &fs); err != nil {
 		return 0, err

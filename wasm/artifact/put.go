@@ -52,9 +52,11 @@ func (s *Store) aboveFloor(want function.Digest) error {
 		return diskError("put artifact", want.Short(), err)
 	}
 	if need := s.options.Floor + s.options.MaxSize; free < need {
-		return &function.Error{Op: "put artifact", Subject: want.Short(), Class: function.ClassNotHere, Kind: "disk-full",
+		return &function.Error{
+			Op: "put artifact", Subject: want.Short(), Class: function.ClassNotHere, Kind: "disk-full",
 			Err:  fmt.Errorf("%d KiB are free on the disk; %d KiB are the least to start writing a module", free>>10, need>>10),
-			Hint: "free some space on the file system of the data directory"}
+			Hint: "free some space on the file system of the data directory",
+		}
 	}
 	return nil
 }
@@ -72,11 +74,15 @@ func (s *Store) write(temp string, want function.Digest, src io.Reader) (size in
 	case in.err != nil:
 		err = &function.Error{Op: "put artifact", Subject: want.Short(), Class: function.ClassRetry, Kind: "source", Err: in.err, Hint: "try again"}
 	case err == nil && size > s.options.MaxSize:
-		err = &function.Error{Op: "put artifact", Subject: want.Short(), Class: function.ClassReject, Kind: "too-large",
-			Err: fmt.Errorf("more than %d KiB", s.options.MaxSize>>10), Hint: "build the module smaller (strip it, optimise for size)"}
+		err = &function.Error{
+			Op: "put artifact", Subject: want.Short(), Class: function.ClassReject, Kind: "too-large",
+			Err: fmt.Errorf("more than %d KiB", s.options.MaxSize>>10), Hint: "build the module smaller (strip it, optimise for size)",
+		}
 	case err == nil && function.Digest(hash.Sum(nil)) != want:
-		err = &function.Error{Op: "put artifact", Subject: want.Short(), Class: function.ClassReject, Kind: "digest",
-			Err: fmt.Errorf("%d bytes came, and they are %s", size, function.Digest(hash.Sum(nil)).Short()), Hint: "fetch or deploy it again"}
+		err = &function.Error{
+			Op: "put artifact", Subject: want.Short(), Class: function.ClassReject, Kind: "digest",
+			Err: fmt.Errorf("%d bytes came, and they are %s", size, function.Digest(hash.Sum(nil)).Short()), Hint: "fetch or deploy it again",
+		}
 	case err == nil:
 		err = diskError("put artifact", want.Short(), f.Sync())
 	default:
@@ -141,10 +147,12 @@ func (s *Store) makeRoom(want function.Digest, size int64, keep func(function.Di
 		possible += n
 	}
 	if possible < over {
-		return &function.Error{Op: "put artifact", Subject: want.Short(), Class: function.ClassNotHere, Kind: "quota",
+		return &function.Error{
+			Op: "put artifact", Subject: want.Short(), Class: function.ClassNotHere, Kind: "quota",
 			Err: fmt.Errorf("%d KiB do not fit: %d of %d KiB are used, and %d KiB of that by functions that are deployed",
 				size>>10, s.bytes()>>10, s.options.Quota>>10, (s.bytes()-possible)>>10),
-			Hint: "remove a function, or raise the quota for artifacts in the agent's configuration"}
+			Hint: "remove a function, or raise the quota for artifacts in the agent's configuration",
+		}
 	}
 	for name, n := range s.spoilt {
 		if err := s.disk.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -203,8 +211,10 @@ func (s *Store) load(d function.Digest) ([]byte, error) {
 }
 
 func absent(d function.Digest) error {
-	return &function.Error{Op: "read artifact", Subject: d.Short(), Class: function.ClassNotHere, Kind: "absent",
-		Err: fmt.Errorf("this node does not have the module: %w", fs.ErrNotExist), Hint: "deploy the function again, or let a node that has it join"}
+	return &function.Error{
+		Op: "read artifact", Subject: d.Short(), Class: function.ClassNotHere, Kind: "absent",
+		Err: fmt.Errorf("this node does not have the module: %w", fs.ErrNotExist), Hint: "deploy the function again, or let a node that has it join",
+	}
 }
 
 // forget drops e from the index unless the module was put again meanwhile.
@@ -222,9 +232,11 @@ func (s *Store) forget(d function.Digest, e *entry) bool {
 func (s *Store) quarantine(d function.Digest, e *entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := error(&function.Error{Op: "read artifact", Subject: d.Short(), Class: function.ClassNotHere, Kind: "corrupt",
+	err := error(&function.Error{
+		Op: "read artifact", Subject: d.Short(), Class: function.ClassNotHere, Kind: "corrupt",
 		Err:  errors.New("the file does not have its digest: the disk damaged it"),
-		Hint: "it is fetched again when needed; if this repeats, replace the disk or SD card"})
+		Hint: "it is fetched again when needed; if this repeats, replace the disk or SD card",
+	})
 	if s.have[d] != e { // another reader was faster
 		return err
 	}
