@@ -1,5 +1,8 @@
-// Package journal is the durable queue of events that nobody else holds: spilled ones, retries, and later those that were
-// accepted over HTTP or came from a schedule. It also keeps the dead letters.
+// Package journal is the durable queue of events that nobody else holds: spilled ones, retries, those accepted over HTTP,
+// those of a schedule. It also keeps the dead letters. It writes nothing itself but what an operator asks for: it hands out
+// operations, and whoever commits them tells it afterwards, so that they can share one batch with state, outbox and done marks.
+//
+// DESIGN.md walks what happens when the node dies between any two steps.
 package journal
 
 import (
@@ -9,25 +12,31 @@ import (
 )
 
 // Entry is one event waiting for one function.
-//
-// The dispatcher (agent/dispatch) commits entries in one batch with state, outbox and done marks. It needs from a Journal:
-//
-//	AppendOps(entries []*Entry) ([]store.Op, error) // assigns Seq; overload-class error when the quota is used up
-//	Appended(entries []*Entry)                      // after the batch was submitted: index them
-//	RescheduleOps(e *Entry) []store.Op              // attempt, NotBefore and LastError of an entry changed
-//	RemoveOps(function string, seq uint64) []store.Op
-//	Removed(function string, seq uint64)            // after the batch is synced
-//	Load(function string, seq uint64) (*Entry, error)
-//
-// and of the dead letters: BuryOps(e *Entry, kind string) ([]store.Op, error), Buried(e *Entry).
 type Entry struct {
-	Seq       uint64
+	Seq       uint64 // assigned by AppendOps; order within a lane is the order of Seq
 	Function  string
 	Trigger   string
-	Lane      uint64 // hash of the order key; 0 = no order
-	Attempt   int    // the next one
-	NotBefore time.Time
+	Lane      uint64    // hash of the order key; 0 = no order
+	Attempt   int       // the next one
+	NotBefore time.Time // wall clock; zero = at once
 	Received  time.Time
-	LastError string
+	LastError string // of the last attempt; kept up to MaxError bytes
 	Event     *event.Event
+
+	grave *grave // what BuryOps decided, for Buried
 }
+
+// Waiting is what is known of an entry without its event.
+type Waiting struct {
+	Function, Trigger string
+	Seq               uint64
+	Lane              uint64
+	Attempt           int
+	NotBefore         time.Time
+}
+
+// MaxError is how many bytes of an error's text are kept.
+const MaxError = 4096
+
+// maxDelay is the longest wait for a retry that is believed: whatever the clock or the disk says, no longer than a day.
+const maxDelay = 24 * time.Hour
