@@ -82,9 +82,13 @@ func about(f tomlcheck.Field) string {
 		parts = append(parts, "It must be said")
 	}
 	for i, p := range parts {
-		if p != "" {
-			parts[i] = strings.ToUpper(p[:1]) + strings.TrimSuffix(p[1:], ".") + "."
+		if p = strings.TrimSuffix(p, "."); p == "" {
+			continue
 		}
+		if first, _, _ := strings.Cut(p, " "); !strings.ContainsAny(first, ":/_.") { // tcp://host stays as it is
+			p = strings.ToUpper(p[:1]) + p[1:]
+		}
+		parts[i] = p + "."
 	}
 	return strings.TrimSpace(strings.Join(parts, " "))
 }

@@ -16,7 +16,9 @@ func (r *Reader) table(v reflect.Value, n *node, path string) {
 		sub := join(path, e.name)
 		f, ok := find(fields, e.name)
 		if !ok {
-			r.faults = append(r.faults, e.at.fault(sub, "unknown key", r.suggest(e.name, path, fields)))
+			if len(r.faults) < maxFaults {
+				r.report(e.at, sub, "unknown key", r.suggest(e.name, path, fields))
+			}
 			continue
 		}
 		r.seen[sub] = e.value.at
@@ -97,16 +99,16 @@ func (r *Reader) want(n *node, ok bool, what, path string) bool {
 	case n.kind == unstable.ArrayTable && what == "a table":
 		hint = fmt.Sprintf("there is only one: write [%s]", path)
 	case n.kind == unstable.String && what == "a list":
-		hint = fmt.Sprintf("in brackets: [%s]", quote(n.text))
+		hint = fmt.Sprintf("in brackets: [%s]", Quote(n.text))
 	}
-	r.faults = append(r.faults, n.at.fault(path, fmt.Sprintf("it must be %s, not %s", what, nameOf(n.kind)), hint))
+	r.report(n.at, path, fmt.Sprintf("it must be %s, not %s", what, nameOf(n.kind)), hint)
 	return false
 }
 
 func (r *Reader) list(f Field, v reflect.Value, n *node, path string) {
 	elem := f.Elem()
 	if !Leaf(elem.Type) && n.kind == unstable.Table {
-		r.faults = append(r.faults, n.at.fault(path, "it is a list of tables", fmt.Sprintf("write [[%s]], once for each", path)))
+		r.report(n.at, path, "it is a list of tables", fmt.Sprintf("write [[%s]], once for each", path))
 		return
 	}
 	if !r.want(n, n.kind == unstable.Array || n.kind == unstable.ArrayTable, "a list", path) {
@@ -161,9 +163,9 @@ func (r *Reader) leaf(f Field, v reflect.Value, n *node, path string) {
 		case n.kind == unstable.String:
 			hint = "without the quotes"
 		case want == aString && n.text != "":
-			hint = fmt.Sprintf("in quotes: %s", quote(n.text))
+			hint = fmt.Sprintf("in quotes: %s", Quote(n.text))
 		}
-		r.faults = append(r.faults, n.at.fault(path, fmt.Sprintf("it must be %s, not %s", want, nameOf(n.kind)), hint))
+		r.report(n.at, path, fmt.Sprintf("it must be %s, not %s", want, nameOf(n.kind)), hint)
 		return
 	}
 	text := n.text
@@ -172,7 +174,7 @@ func (r *Reader) leaf(f Field, v reflect.Value, n *node, path string) {
 	}
 	if err := f.set(v, text); err != nil {
 		problem, hint := Describe(err)
-		r.faults = append(r.faults, n.at.fault(path, problem, hint))
+		r.report(n.at, path, problem, hint)
 	}
 }
 

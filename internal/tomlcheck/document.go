@@ -10,7 +10,7 @@ import (
 )
 
 // MaxText is the largest file that is read, in bytes.
-const MaxText = 1 << 20
+const MaxText = 1 << 18
 
 // document is a TOML file as a tree that remembers where everything was written.
 type document struct {
@@ -28,7 +28,8 @@ type node struct {
 	at    place
 	items []*node  // Array, ArrayTable
 	keys  []*entry // InlineTable, Table, in the order written
-	said  bool     // Table: by a header of its own, not just by a longer key
+	index map[string]*entry
+	said  bool // Table: by a header of its own, not just by a longer key
 }
 
 type entry struct {
@@ -37,13 +38,14 @@ type entry struct {
 	value *node
 }
 
-func (n *node) get(name string) *entry {
-	for _, e := range n.keys {
-		if e.name == name {
-			return e
-		}
+func (n *node) get(name string) *entry { return n.index[name] }
+
+func (n *node) put(e *entry) {
+	if n.index == nil {
+		n.index = map[string]*entry{}
 	}
-	return nil
+	n.index[e.name] = e
+	n.keys = append(n.keys, e)
 }
 
 func (n *node) isTable() bool { return n.kind == unstable.Table || n.kind == unstable.InlineTable }
@@ -124,6 +126,9 @@ func syntaxHint(at place) string {
 }
 
 func (d *document) fault(at place, problem, hint string) {
+	if len(d.faults) >= maxFaults {
+		return
+	}
 	d.faults = append(d.faults, at.fault("", problem, hint))
 }
 
@@ -148,7 +153,7 @@ func (d *document) header(e *unstable.Node) *node {
 	if e.Kind == unstable.ArrayTable {
 		if old == nil {
 			old = &entry{last.name, last.at, &node{kind: unstable.ArrayTable, at: last.at}}
-			t.keys = append(t.keys, old)
+			t.put(old)
 		}
 		if old.value.kind == unstable.ArrayTable {
 			item := &node{kind: unstable.Table, at: last.at, said: true}
@@ -157,7 +162,7 @@ func (d *document) header(e *unstable.Node) *node {
 		}
 	} else if old == nil {
 		n := &node{kind: unstable.Table, at: last.at, said: true}
-		t.keys = append(t.keys, &entry{last.name, last.at, n})
+		t.put(&entry{last.name, last.at, n})
 		return n
 	} else if n := old.value; n.kind == unstable.Table && !n.said {
 		n.said, n.at, old.at = true, last.at, last.at
@@ -168,6 +173,9 @@ func (d *document) header(e *unstable.Node) *node {
 }
 
 func (d *document) twice(again, first *entry) {
+	if len(d.faults) >= maxFaults {
+		return
+	}
 	line := first.at.fault("", "", "").Line
 	d.fault(again.at, fmt.Sprintf("%q is given twice", again.name), fmt.Sprintf("the first is on line %d", line))
 }
@@ -192,7 +200,7 @@ func (d *document) step(t *node, key *entry) *node {
 	old := t.get(key.name)
 	if old == nil {
 		n := &node{kind: unstable.Table, at: key.at}
-		t.keys = append(t.keys, &entry{key.name, key.at, n})
+		t.put(&entry{key.name, key.at, n})
 		return n
 	}
 	switch n := old.value; {
@@ -215,7 +223,7 @@ func (d *document) keyValue(t *node, e *unstable.Node) {
 		return
 	}
 	last.value = d.value(e.Value(), last.at)
-	t.keys = append(t.keys, last)
+	t.put(last)
 }
 
 // value copies a value out of the parser. Arrays do not know their place, so it is that of the key.

@@ -244,15 +244,15 @@ func (f Field) Format(v reflect.Value) string {
 		if err != nil {
 			return strconv.Quote(err.Error())
 		}
-		return quote(string(text))
+		return Quote(string(text))
 	}
 	switch k := v.Kind(); {
 	case k == reflect.String:
-		return quote(v.String())
+		return Quote(v.String())
 	case f.Type == durationType:
-		return quote(FormatDuration(time.Duration(v.Int())))
+		return Quote(FormatDuration(time.Duration(v.Int())))
 	case f.Size && v.CanInt():
-		return quote(FormatSize(v.Int()))
+		return Quote(FormatSize(v.Int()))
 	case k == reflect.Float64:
 		s := strconv.FormatFloat(v.Float(), 'g', -1, 64)
 		if !strings.ContainsAny(s, ".en") {
@@ -263,8 +263,8 @@ func (f Field) Format(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// quote writes a TOML basic string.
-func quote(s string) string {
+// Quote writes a TOML basic string.
+func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {

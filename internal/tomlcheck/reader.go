@@ -77,12 +77,21 @@ func (r *Reader) Line(path string) int {
 	return 0
 }
 
+// maxFaults is how many faults are looked for: nobody reads more, and a file can be made of nothing else.
+const maxFaults = 1000
+
+func (r *Reader) report(at place, path, problem, hint string) {
+	if len(r.faults) < maxFaults {
+		r.faults = append(r.faults, at.fault(path, problem, hint))
+	}
+}
+
 // Fault reports a fault about path, or about what it is in when path itself was not said.
 func (r *Reader) Fault(path, problem, hint string) {
 	at := path
 	for {
 		if p, ok := r.seen[at]; ok || at == "" {
-			r.faults = append(r.faults, p.fault(path, problem, hint))
+			r.report(p, path, problem, hint)
 			return
 		}
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)]

@@ -11,7 +11,7 @@ func (r *Reader) Set(path, text, name string) {
 	from := place{name: name}
 	if err := r.set(r.root, strings.Split(path, "."), "", text); err != nil {
 		problem, hint := Describe(err)
-		r.faults = append(r.faults, from.fault(path, problem, hint))
+		r.report(from, path, problem, hint)
 		return
 	}
 	r.seen[path] = from

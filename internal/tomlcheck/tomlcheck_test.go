@@ -2,6 +2,7 @@ package tomlcheck
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -136,8 +137,17 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s gives\n%v\nwant %s", text, faults, want)
 		}
 	}
-	if _, _, faults := read(strings.Repeat("x = 1\n", MaxText/6+1)); faults == nil || !strings.Contains(faults.Error(), "the most is 1048576") {
+	if _, _, faults := read(strings.Repeat("x = 1\n", MaxText/6+1)); faults == nil || !strings.Contains(faults.Error(), "the most is 262144") {
 		t.Error(faults)
+	}
+	for _, text := range []string{strings.Repeat("x = 1\n", MaxText/6), manyKeys(), strings.Repeat("[[list]]\n", MaxText/9)} {
+		start := time.Now()
+		if _, _, faults := read(text); len(faults) != maxFaults {
+			t.Errorf("%.20s: %d faults", text, len(faults))
+		}
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("%.20s: it took %v", text, d)
+		}
 	}
 	_, _, faults := read(strings.Repeat("x", 300) + "=1")
 	for _, line := range strings.Split(faults.Error(), "\n")[1:] {
@@ -145,6 +155,14 @@ func TestFaults(t *testing.T) {
 			t.Errorf("a line of %d bytes", len(line))
 		}
 	}
+}
+
+func manyKeys() string {
+	var b strings.Builder
+	for i := 0; b.Len() < MaxText-20; i++ {
+		fmt.Fprintf(&b, "k%d=1\n", i)
+	}
+	return b.String()
 }
 
 func TestSet(t *testing.T) {
