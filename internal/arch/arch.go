@@ -7,6 +7,7 @@ package arch
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,12 +61,12 @@ type Tree struct {
 }
 
 // Load reads the module that dir is in.
-func Load(dir string) (*Tree, error) {
-	root, err := list(dir, "-m", "-f", "{{.Dir}}")
+func Load(ctx context.Context, dir string) (*Tree, error) {
+	root, err := list(ctx, dir, "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return nil, err
 	}
-	out, err := list(strings.TrimSpace(string(root)), "-e", "-json", "./...")
+	out, err := list(ctx, strings.TrimSpace(string(root)), "-e", "-json", "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +90,8 @@ func Load(dir string) (*Tree, error) {
 }
 
 // list runs go list in a directory.
-func list(dir string, args ...string) ([]byte, error) {
-	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+func list(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, args...)...)
 	cmd.Dir = dir
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

@@ -4,7 +4,7 @@ import "testing"
 
 // The sources keep the shape the table describes.
 func TestTheTreeKeepsItsShape(t *testing.T) {
-	tree, err := Load(".")
+	tree, err := Load(t.Context(), ".")
 	if err != nil {
 		t.Fatal(err)
 	}

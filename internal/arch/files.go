@@ -34,7 +34,7 @@ func files(t *Tree) []Finding {
 // texts calls visit with every line that people wrote, in whatever language. What cannot be read is not there: the walk is
 // over files that come and go while people work.
 func texts(root string, visit func(name string, line int, text []byte)) {
-	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return nil

@@ -74,7 +74,7 @@ func (t *Tree) resolve(p *Package) *types.Info {
 		}
 	}
 	config := types.Config{Importer: unread{}, Error: func(error) {}, FakeImportC: true, DisableUnusedImportCheck: true}
-	config.Check(p.ImportPath, t.Fset, files, info) // incomplete on purpose: see above
+	_, _ = config.Check(p.ImportPath, t.Fset, files, info) // incomplete on purpose: see above
 	return info
 }
 

@@ -130,7 +130,7 @@ func check(t *testing.T, planted map[string]string, allowed ...Allowance) []Find
 	for name, text := range planted {
 		write(name, text)
 	}
-	tree, err := Load(dir)
+	tree, err := Load(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
+	"hash"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,9 +56,9 @@ func WAT(t testing.TB, text string) []byte {
 		t.Fatal("wat2wasm is missing; on Debian: apt-get install wabt")
 	}
 	key := sha256.New()
-	io.WriteString(key, "wat\x00"+stamp(tool)+"\x00"+text)
+	fmt.Fprintln(key, "wat", stamp(tool), text)
 	return cached(t, key.Sum(nil), func(out string) error {
-		cmd := exec.Command(tool, "--enable-all", "-", "-o", out)
+		cmd := exec.CommandContext(t.Context(), tool, "--enable-all", "-", "-o", out)
 		cmd.Stdin = strings.NewReader(text)
 		return run(cmd)
 	})
@@ -115,7 +115,7 @@ func (r recipe) build(t testing.TB, source string) []byte {
 		}
 	}
 	return cached(t, key.Sum(nil), func(out string) error {
-		return run(exec.Command(filepath.Join(sdk, "build.sh"), append(r.args, source, out)...))
+		return run(exec.CommandContext(t.Context(), filepath.Join(sdk, "build.sh"), append(r.args, source, out)...))
 	})
 }
 
@@ -137,7 +137,7 @@ func stamp(tool string) string {
 }
 
 // hashTree adds the names and contents of all sources below dir.
-func hashTree(w io.Writer, dir string) error {
+func hashTree(w hash.Hash, dir string) error {
 	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || filepath.Ext(path) == ".wasm" {
 			return err
@@ -169,7 +169,7 @@ func cached(t testing.TB, key []byte, build func(out string) error) []byte {
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(base, "build-")
+	dir, err := os.MkdirTemp(base, "build-") //nolint:usetesting // on the cache's file system, so that it can be renamed
 	if err != nil {
 		t.Fatal(err)
 	}
