@@ -71,9 +71,9 @@ func (b Broker) Validate() error {
 	}
 	check(b.Name != "" && !strings.ContainsAny(b.Name, "/?# \t\n"), "name: wanted one word without / ? or #")
 	check(len(b.URLs) > 0, "url: wanted at least one")
-	for _, u := range b.URLs {
+	for i, u := range b.URLs {
 		_, err := parseURL(u)
-		check(err == nil, "url %q: %v", u, err)
+		check(err == nil, "url %d, %q: %v", i+1, withoutSecrets(u), err)
 	}
 	check(b.User != "" || b.PasswordFile == "" && b.Credential == "", "user: a password needs one ([MQTT-3.1.2-22])")
 	check(b.PasswordFile == "" || b.Credential == "", "password_file and credential: wanted one of them")
@@ -90,11 +90,20 @@ func (b Broker) Validate() error {
 	return errors.Join(faults...)
 }
 
+// withoutSecrets cuts user and password out of what may be a URL.
+func withoutSecrets(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 {
+		return scheme + "://..." + rest[i:]
+	}
+	return address
+}
+
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, errors.New("not a URL") // the library's error shows all of it, passwords too
 	case u.User != nil:
 		return nil, errors.New("holds credentials; use user and password_file")
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":

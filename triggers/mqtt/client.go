@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -93,10 +94,10 @@ func (b *Broker) options(who identity, password string, c *client) *paho.ClientO
 	return o
 }
 
-// subscribe asks for the topics and reports a filter that was refused.
-func (c *client) subscribe(ctx context.Context, topics []Topic, within time.Duration) error {
+// subscribe asks for the topics and returns the filters that were refused ([MQTT-3.9.3-2]).
+func (c *client) subscribe(ctx context.Context, topics []Topic, within time.Duration) (refused []string, err error) {
 	if len(topics) == 0 {
-		return nil
+		return nil, nil
 	}
 	asked := make(map[string]byte, len(topics))
 	for _, t := range topics {
@@ -105,14 +106,15 @@ func (c *client) subscribe(ctx context.Context, topics []Topic, within time.Dura
 	c.filters.Store(int32(len(asked)))
 	token := c.paho.SubscribeMultiple(asked, nil).(*paho.SubscribeToken)
 	if err := c.wait(ctx, token, within); err != nil {
-		return err
+		return nil, err
 	}
 	for filter, code := range token.Result() {
 		if code > 1 {
-			return &subscriptionError{filter}
+			refused = append(refused, filter)
 		}
 	}
-	return nil
+	slices.Sort(refused)
+	return refused, nil
 }
 
 // unsubscribe takes filters back.
@@ -139,12 +141,6 @@ func (c *client) wait(ctx context.Context, token paho.Token, within time.Duratio
 		return ctx.Err()
 	}
 }
-
-// subscriptionError names the filter that the broker answered with 0x80 ([MQTT-3.9.3-2]).
-type subscriptionError struct{ filter string }
-
-func (e *subscriptionError) Error() string { return errRefusedSub.Error() + " to " + e.filter }
-func (e *subscriptionError) Unwrap() error { return errRefusedSub }
 
 // disconnect says goodbye, flushes and waits until everything the client started has ended.
 func (c *client) disconnect() {

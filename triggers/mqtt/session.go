@@ -246,10 +246,19 @@ func (s *Session) serve(ctx context.Context, address string, to triggers.Sink) (
 
 // attend lets the connection run until it ends or ctx does, and subscribes to what changes.
 func (s *Session) attend(ctx context.Context, c *client, a *arrival) error {
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-c.ended:
 			return nil
+		case <-again.C:
+			if len(s.Status().Denied) == 0 {
+				continue
+			}
+			if err := s.subscribe(ctx, c, a); err != nil {
+				return err
+			}
 		case <-s.changed:
 			if err := s.subscribe(ctx, c, a); err != nil {
 				return err

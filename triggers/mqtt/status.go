@@ -1,7 +1,10 @@
 package mqtt
 
 import (
+	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +20,8 @@ type Status struct {
 	Since     time.Time       // when it came up, or when the last one was lost
 	Attempts  int             // failed in a row
 	NextTry   time.Time       // zero when connected
-	Err       *function.Error // why the last connection ended or failed; kept until the next one is up
+	Err       *function.Error // why the last connection ended or failed, kept until the next one is up; or why topics are denied
+	Denied    []string        // filters the broker does not let us subscribe to; asked for again every minute
 
 	Connects    uint64 // connections that came up
 	Received    uint64 // messages from the broker
@@ -48,6 +52,7 @@ type state struct {
 	nextTry  time.Time
 	err      *function.Error
 	connects uint64
+	denied   []string
 	shed     map[string]uint64
 }
 
@@ -82,6 +87,10 @@ func (s *Session) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state.status(&s.broker, s.id, &s.count)
+	st.Denied = s.state.denied
+	if st.Connected && len(st.Denied) > 0 {
+		st.Err = explain("subscribe", &s.broker, fmt.Errorf("%w to %s", errRefusedSub, strings.Join(st.Denied, ", ")))
+	}
 	if s.window != nil {
 		st.Unsettled, st.Bytes = s.window.load()
 	}
@@ -94,6 +103,16 @@ func (s *Session) connected(url string, w *window) {
 	s.state.connected(url)
 	s.window = w
 	s.log.Info("subscribed", "url", url, "client", s.id)
+}
+
+// denied notes the filters that were refused.
+func (s *Session) denied(filters []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(filters) > 0 && !slices.Equal(filters, s.state.denied) {
+		s.log.Warn("the broker refuses subscriptions", "filters", filters, "hint", causeOf(errRefusedSub).hint)
+	}
+	s.state.denied = filters
 }
 
 func (s *Session) disconnected() {

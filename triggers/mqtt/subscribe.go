@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"time"
 
 	"mayfly/event"
 	"mayfly/function"
@@ -11,6 +12,9 @@ import (
 
 // repeatedly is the number of subscriptions from which on counting tells nothing more.
 const repeatedly = 2
+
+// askAgain is how long after it was refused a filter is asked for again: somebody may have changed the broker's access list.
+const askAgain = time.Minute
 
 // subscribe makes the broker's subscriptions those of the session's topics. A filter the broker still holds is left alone:
 // subscribing again makes it send every retained message again ([MQTT-3.8.4-3]).
@@ -22,6 +26,8 @@ const repeatedly = 2
 // With policy once, retained messages are handed on exactly when the broker's latest subscription is the filter's first:
 // on the connection that makes it, and on later ones that find the session present (the broker may still be sending them).
 // A session that is present and not in our memory at all was another node's: what is retained there is not new.
+//
+// A filter the broker refuses is no reason to do without the others: it is reported, and asked for again after askAgain.
 func (s *Session) subscribe(ctx context.Context, c *client, a *arrival) error {
 	s.mu.Lock()
 	topics := s.topics
@@ -48,8 +54,13 @@ func (s *Session) subscribe(ctx context.Context, c *client, a *arrival) error {
 		}
 	}
 	a.welcome.Store(s.welcome(a, held, wanted))
-	if err := c.subscribe(ctx, ask, s.broker.ConnectTimeout); err != nil {
+	refused, err := c.subscribe(ctx, ask, s.broker.ConnectTimeout)
+	if err != nil {
 		return err
+	}
+	s.denied(refused)
+	for _, filter := range refused {
+		delete(wanted, filter)
 	}
 	if err := c.unsubscribe(ctx, gone, s.broker.ConnectTimeout); err != nil {
 		return err
