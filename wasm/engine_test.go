@@ -68,6 +68,9 @@ func newRigWith(t testing.TB, change func(*Config), reserve func(uint64) error) 
 	if change != nil {
 		change(&cfg)
 	}
+	if raceDetector {
+		cfg.CompileMemory = 1 << 62
+	}
 	if r.Engine, err = newEngine(cfg, slog.New(slog.DiscardHandler), reserve); err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +137,16 @@ func (r *rig) must(f *function.Function, data string) *function.Result {
 		r.Fatalf("invoke: %v", err)
 	}
 	return res
+}
+
+// untilBusy waits until a guest runs.
+func (r *rig) untilBusy() {
+	r.Helper()
+	for end := time.Now().Add(20 * time.Second); r.Stats().Busy == 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			r.Fatal("nothing runs")
+		}
+	}
 }
 
 // fails runs one event and wants an error of that kind and class.
@@ -292,15 +305,14 @@ func TestNoSlotIsOverload(t *testing.T) {
 	short := func(m *function.Manifest) { m.Limits.Timeout = 50 * time.Millisecond }
 	loop := r.function(handler(`(loop $l (br $l)) (i32.const 0)`), func(m *function.Manifest) { m.Limits.Timeout = 400 * time.Millisecond })
 	quick := r.function(handler(`(i32.const 0)`), short)
-	r.must(quick, "")
-	if err := r.Load(context.Background(), loop); err != nil {
-		t.Fatal(err)
+	for _, f := range []*function.Function{loop, quick} {
+		if err := r.Load(context.Background(), f); err != nil {
+			t.Fatal(err)
+		}
 	}
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { _, err := r.invoke(loop, ""); ended <- err }()
-	for r.Stats().Busy == 0 {
-		runtime.Gosched()
-	}
+	r.untilBusy()
 	r.fails(quick, "no-slot", function.ClassOverload)
 	if err := <-ended; function.KindOf(err) != "timeout" {
 		t.Errorf("loop: %v", err)
@@ -324,13 +336,14 @@ func TestCloseEndsRunningGuests(t *testing.T) {
 	f := r.function(handler(`(loop $l (br $l)) (i32.const 0)`), func(m *function.Manifest) {
 		m.Limits.Timeout, m.Limits.CPU = time.Hour, time.Hour
 	})
+	if err := r.Load(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 2)
 	for range 2 { // one runs, one waits for the slot
 		go func() { _, err := r.invoke(f, ""); ended <- err }()
 	}
-	for r.Stats().Busy == 0 {
-		runtime.Gosched()
-	}
+	r.untilBusy()
 	start := time.Now()
 	r.Close()
 	for range 2 {

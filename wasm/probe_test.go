@@ -97,6 +97,9 @@ func (l *loose) end() {
 
 // A process whose address space is limited starts with fewer slots, says so, and works.
 func TestLittleAddressSpace(t *testing.T) {
+	if raceDetector { // it takes terabytes of address space itself
+		return
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
