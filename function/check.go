@@ -18,7 +18,24 @@ type checker struct {
 	file *manifestFile
 }
 
+// Most triggers of one kind and most tests: they are compared with each other.
+const (
+	maxTriggers = 100
+	maxTests    = 1000
+)
+
 func (c checker) all() {
+	t := c.file.Trigger
+	for path, n := range map[string]int{"trigger.mqtt": len(t.MQTT), "trigger.http": len(t.HTTP), "trigger.cron": len(t.Cron)} {
+		if n > maxTriggers {
+			c.Fault(path, fmt.Sprintf("there are %d, the most is %d", n, maxTriggers), "a topic or route with {captures} stands for many")
+			return
+		}
+	}
+	if n := len(c.file.Tests); n > maxTests {
+		c.Fault("test", fmt.Sprintf("there are %d, the most is %d", n, maxTests), "")
+		return
+	}
 	c.identity()
 	c.module()
 	for i := range c.file.Trigger.MQTT {

@@ -142,6 +142,16 @@ func TestManifestMessages(t *testing.T) {
 	}
 }
 
+func TestNumberOfTriggersIsBounded(t *testing.T) {
+	const head = "manifest = 1\nname = \"a\"\n[module]\npath = \"a.wasm\"\n"
+	for _, more := range []string{"[[trigger.http]]\nroute = \"/a\"\nauth = \"jwt\"\n", "[[trigger.mqtt]]\ntopic = \"a\"\n", "[[test]]\nname = \"a\"\n"} {
+		_, err := ParseManifest("a.toml", []byte(head+strings.Repeat(more, 2000)))
+		if err == nil || !strings.Contains(err.Error(), "there are 2000, the most is 100") {
+			t.Errorf("%s: %v", more, err)
+		}
+	}
+}
+
 func TestSchemaIsUpToDate(t *testing.T) {
 	const file = "function.schema.json"
 	got := ManifestSchema()

@@ -50,7 +50,10 @@ func (n *node) put(e *entry) {
 
 func (n *node) isTable() bool { return n.kind == unstable.Table || n.kind == unstable.InlineTable }
 
-// parse never fails: what is wrong is in the document's faults.
+// maxKeys is how many keys one table may have.
+const maxKeys = 2000
+
+// parse never fails: what is wrong is in the document's faults. It does not see all that is wrong; strict does.
 func parse(file string, text []byte) *document {
 	d := &document{file: file, text: string(text)}
 	d.root = &node{kind: unstable.Table, at: place{doc: d}, said: true}
@@ -78,17 +81,15 @@ func parse(file string, text []byte) *document {
 			at, message = d.placeOf(data, pe.Highlight), pe.Message
 		}
 		d.fault(at, message, syntaxHint(at))
-	} else if len(d.faults) == 0 {
-		d.strict(data)
 	}
 	return d
 }
 
 // strict lets the decoder proper check what the tree is too lenient for: dates, leading zeros, tables reopened by other
-// means.
-func (d *document) strict(data []byte) {
+// means. It is for documents without other faults: its time grows with the square of the keys of a table.
+func (d *document) strict() {
 	var all map[string]any
-	err := toml.Unmarshal(data, &all)
+	err := toml.Unmarshal([]byte(d.text), &all)
 	if err == nil {
 		return
 	}
@@ -220,6 +221,11 @@ func (d *document) keyValue(t *node, e *unstable.Node) {
 	}
 	if old := t.get(last.name); old != nil {
 		d.twice(last, old)
+		return
+	}
+	if len(t.keys) == maxKeys {
+		d.partial = true
+		d.fault(last.at, fmt.Sprintf("the table has more than %d keys", maxKeys), "")
 		return
 	}
 	last.value = d.value(e.Value(), last.at)

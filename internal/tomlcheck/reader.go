@@ -13,6 +13,7 @@ type Reader struct {
 	root   reflect.Value
 	docs   []*document
 	seen   map[string]place // by path: where its value was said last
+	faulty map[string]bool  // paths that faults are about, and all that they are in
 	meant  map[string]bool  // paths that an unknown key was probably meant to be
 	faults Faults
 }
@@ -24,7 +25,7 @@ func New(into any) *Reader {
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("tomlcheck: %T is not a pointer to a struct", into))
 	}
-	r := &Reader{root: v.Elem(), seen: map[string]place{}, meant: map[string]bool{}}
+	r := &Reader{root: v.Elem(), seen: map[string]place{}, meant: map[string]bool{}, faulty: map[string]bool{}}
 	r.fill(v.Elem())
 	return r
 }
@@ -48,9 +49,13 @@ func (r *Reader) fill(v reflect.Value) {
 func (r *Reader) Read(file string, text []byte) {
 	d := parse(file, text)
 	r.docs = append(r.docs, d)
-	r.faults = append(r.faults, d.faults...)
 	r.seen[""] = place{doc: d}
+	before := len(r.faults)
 	r.table(r.root, d.root, "")
+	if len(r.faults) == before && len(d.faults) == 0 {
+		d.strict()
+	}
+	r.faults = append(r.faults, d.faults...)
 }
 
 // Said says whether a file or Set said anything about path.
@@ -81,8 +86,14 @@ func (r *Reader) Line(path string) int {
 const maxFaults = 1000
 
 func (r *Reader) report(at place, path, problem, hint string) {
-	if len(r.faults) < maxFaults {
-		r.faults = append(r.faults, at.fault(path, problem, hint))
+	if len(r.faults) >= maxFaults {
+		return
+	}
+	r.faults = append(r.faults, at.fault(path, problem, hint))
+	for i, c := range path + "." {
+		if c == '.' || c == '[' {
+			r.faulty[path[:i]] = true
+		}
 	}
 }
 
@@ -100,15 +111,7 @@ func (r *Reader) Fault(path, problem, hint string) {
 
 // Faulty says whether a fault about path, or about something in it, was reported.
 func (r *Reader) Faulty(path string) bool {
-	for _, f := range r.faults {
-		if path == "" {
-			return true
-		}
-		if rest, ok := strings.CutPrefix(f.Path, path); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
-			return true
-		}
-	}
-	return false
+	return r.faulty[path] || path == "" && len(r.faults) > 0
 }
 
 // Partial says whether a file could not be read to its end, so that what seems to be missing may be there.
