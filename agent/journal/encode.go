@@ -13,7 +13,7 @@ import (
 //
 //	event   form 1 | trigger | lane (8) | retry | received | event | data (the rest)
 //	retry   attempt (uvarint) | not before | delay in ms it was written with (uvarint) | last error
-//	event:  id source type subject contenttype dataschema broker topic traceparent | time | flags | attributes
+//	event:  id source type subject contenttype dataschema broker topic traceparent | time | flags | delivery | attributes
 //
 // A rescheduled entry gets a second, small record (form 2 | retry) beside the first: an attempt does not rewrite the event.
 const (
@@ -75,7 +75,10 @@ func encodeEvent(b []byte, e *Entry, now time.Time) []byte {
 	if ev.Dup {
 		flags |= flagDup
 	}
-	b = binary.AppendUvarint(append(b, flags), uint64(len(ev.User)))
+	b = appendText(append(b, flags), ev.Delivery.Session)
+	b = binary.AppendUvarint(b, ev.Delivery.Epoch)
+	b = binary.AppendUvarint(b, uint64(ev.Delivery.PacketID))
+	b = binary.AppendUvarint(b, uint64(len(ev.User)))
 	for _, a := range ev.User {
 		b = appendText(appendText(b, a.Name), a.Value)
 	}
@@ -187,8 +190,11 @@ func decodeEvent(b []byte, e *Entry, now time.Time, withData bool) (int, error) 
 	ev.Time = d.time()
 	flags := d.byte()
 	ev.QoS, ev.Retained, ev.Dup = flags&3, flags&flagRetained != 0, flags&flagDup != 0
+	ev.Delivery.Session, ev.Delivery.Epoch = d.text(), d.uvarint()
+	packet := d.uvarint()
+	ev.Delivery.PacketID = uint16(packet)
 	n := d.uvarint()
-	if n > maxAttrs || flags&^(3|flagRetained|flagDup) != 0 {
+	if n > maxAttrs || packet > 0xffff || flags&^(3|flagRetained|flagDup) != 0 {
 		d.fail()
 	}
 	for i := uint64(0); i < n && !d.bad; i++ {

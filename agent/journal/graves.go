@@ -310,16 +310,21 @@ func (j *Journal) Replay(q Query, may func(function string) error) ([]Waiting, e
 		e := full.Entry
 		e.Attempt, e.NotBefore, e.LastError = 1, time.Time{}, ""
 		ops, err := j.AppendOps([]*Entry{&e})
-		pending[l.Seq] = &e
+		if err == nil {
+			pending[l.Seq] = &e
+			j.Appended([]*Entry{&e}) // counts against the quota at once
+		}
 		return ops, err
 	}, func(done []Letter) {
 		for _, l := range done {
 			e := pending[l.Seq]
 			delete(pending, l.Seq)
-			j.Appended([]*Entry{e})
 			moved = append(moved, Waiting{e.Function, e.Trigger, e.Seq, e.Lane, e.Attempt, e.NotBefore})
 		}
 	})
+	for _, e := range pending { // refused or not synced
+		j.Removed(e.Function, e.Seq)
+	}
 	return moved, err
 }
 
