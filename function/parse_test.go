@@ -206,3 +206,16 @@ func FuzzParseManifest(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkParseManifest(b *testing.B) {
+	text, err := os.ReadFile("testdata/manifest/good.toml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseManifest("good.toml", text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
