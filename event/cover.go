@@ -12,6 +12,7 @@ func Covers(filter, other string) bool {
 	if other == "#" && filter == "+/#" {
 		return true // every topic has at least one level
 	}
+	other = nonEmpty(other)
 	for {
 		if filter == "#" {
 			return true
@@ -32,6 +33,7 @@ func Covers(filter, other string) bool {
 
 // Overlaps says whether some topic is matched by both filters, which must be valid. It does not allocate.
 func Overlaps(a, b string) bool {
+	a, b = nonEmpty(a), nonEmpty(b)
 	wild := func(s string) bool { return s != "" && (s[0] == '+' || s[0] == '#') }
 	dollar := func(s string) bool { return s != "" && s[0] == '$' }
 	if wild(a) && dollar(b) || wild(b) && dollar(a) {
@@ -56,4 +58,13 @@ func Overlaps(a, b string) bool {
 		}
 		a, b = arest, brest
 	}
+}
+
+// nonEmpty returns the filter of the same topics in which every level stands for itself: "/#" would also match the empty
+// topic, its parent, but there is no such topic ([MQTT-4.7.3-1]).
+func nonEmpty(filter string) string {
+	if filter == "/#" {
+		return "/+/#"
+	}
+	return filter
 }

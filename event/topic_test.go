@@ -166,6 +166,41 @@ func TestCoversIsExact(t *testing.T) {
 	}
 }
 
+// All pairs of all filters of up to three levels, against all topics that could tell them apart.
+func TestCoversAndOverlapsExhaustively(t *testing.T) {
+	var filters []string
+	levels := []string{"a", "", "$x", "+"}
+	for _, x := range levels {
+		filters = append(filters, x, x+"/#")
+		for _, y := range levels {
+			filters = append(filters, x+"/"+y, x+"/"+y+"/#")
+			for _, z := range levels {
+				filters = append(filters, x+"/"+y+"/"+z, x+"/"+y+"/"+z+"/#")
+			}
+		}
+	}
+	filters = slices.DeleteFunc(append(filters, "#"), func(s string) bool { return s == "" })
+	topics := allTopics()
+	matched := make([][]bool, len(filters))
+	for i, f := range filters {
+		for _, topic := range topics {
+			matched[i] = append(matched[i], naiveMatch(f, topic))
+		}
+	}
+	for i, a := range filters {
+		for j, b := range filters {
+			covers, overlaps := true, false
+			for k, yes := range matched[j] {
+				covers = covers && (!yes || matched[i][k])
+				overlaps = overlaps || yes && matched[i][k]
+			}
+			if Covers(a, b) != covers || Overlaps(a, b) != overlaps {
+				t.Errorf("%q and %q: covers %v, want %v; overlaps %v, want %v", a, b, Covers(a, b), covers, Overlaps(a, b), overlaps)
+			}
+		}
+	}
+}
+
 func TestCoversExamples(t *testing.T) {
 	for _, c := range []struct {
 		filter, other string
