@@ -68,7 +68,7 @@ func newRigWith(t testing.TB, change func(*Config), reserve func(uint64) error) 
 	if change != nil {
 		change(&cfg)
 	}
-	if raceDetector {
+	if sanitized {
 		cfg.CompileMemory = 1 << 62
 	}
 	if r.Engine, err = newEngine(cfg, slog.New(slog.DiscardHandler), reserve); err != nil {

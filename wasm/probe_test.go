@@ -97,7 +97,7 @@ func (l *loose) end() {
 
 // A process whose address space is limited starts with fewer slots, says so, and works.
 func TestLittleAddressSpace(t *testing.T) {
-	if raceDetector { // it takes terabytes of address space itself
+	if sanitized { // it takes terabytes of address space itself
 		return
 	}
 	self, err := os.Executable()
