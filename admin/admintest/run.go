@@ -54,7 +54,10 @@ var levels = map[string]function.Level{
 }
 
 // tell adds what happened to the feeds, and a dead letter where it was given up.
-func (a *Agent) tell(f *deployed, ev *event.Event, run *admin.Run) {
+func (a *Agent) tell(f *deployed, made *event.Event, run *admin.Run) {
+	at := *made
+	ev := &at
+	ev.Time = a.Now() // the server's clock is the real one
 	for _, l := range run.Result.Log {
 		a.LogLines.Add(admin.LogRecord{Time: l.Time, Function: f.Name, Event: ev.ID, Node: "bench", Level: l.Level.String(), Text: l.Text})
 	}
@@ -68,7 +71,7 @@ func (a *Agent) tell(f *deployed, ev *event.Event, run *admin.Run) {
 		rec.Published = append(rec.Published, admin.Sent{Topic: m.Topic, QoS: m.QoS, Bytes: int64(len(m.Data))})
 	}
 	if run.Err != nil {
-		rec.Outcome, rec.Error = "error", admin.NewError("run", f.Name, run.Err)
+		rec.Outcome = "error"
 	}
 	if rec.Failed() {
 		rec.Settled = admin.SettledDeadLetter
@@ -76,6 +79,7 @@ func (a *Agent) tell(f *deployed, ev *event.Event, run *admin.Run) {
 		if cause == nil {
 			cause = &function.Error{Op: "run", Subject: f.Name, Class: function.ClassReject, Kind: "rejected", Err: errors.New(run.Result.Failure)}
 		}
+		rec.Error = admin.NewError("run", f.Name, cause)
 		a.AddLetter(f.Name, ev, cause)
 	}
 	a.Stories.Add(rec)

@@ -36,7 +36,7 @@ func (a *app) build(ctx context.Context, arg string) error {
 		return &usageError{text: p.file + " has no [build] command", hint: "add one, for example: [build] command = \"make\""}
 	}
 	a.note("%s: %s", p.manifest.Name, escape(command))
-	began := time.Now()
+	began := a.Now()
 	sh := exec.CommandContext(ctx, "sh", "-c", command)
 	sh.Dir, sh.Stdout, sh.Stderr = p.dir, a.Stderr, a.Stderr
 	sh.WaitDelay = 5 * time.Second
@@ -60,6 +60,6 @@ func (a *app) build(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	a.note("%s, %s, in %s", path, size(info.Size()), micros(time.Since(began).Microseconds()))
+	a.note("%s, %s, in %s", path, size(info.Size()), micros(a.Now().Sub(began).Microseconds()))
 	return nil
 }

@@ -60,7 +60,7 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	if err != nil {
 		return err
 	}
-	began := time.Now()
+	began := a.Now()
 	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun}
 	f, err := a.client.Deploy(ctx, req, module, func(s admin.Progress) {
 		a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
@@ -76,7 +76,7 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	if o.dryRun {
 		did = "could be deployed; nothing was changed"
 	}
-	a.note("%s %s %s in %s", f.Name, f.Version, did, micros(time.Since(began).Microseconds()))
+	a.note("%s %s %s in %s", f.Name, f.Version, did, micros(a.Now().Sub(began).Microseconds()))
 	v := functionView(a)
 	v.detail = func(w io.Writer, f admin.Function, _ bool) { a.deployLine(w, f) }
 	return one(a, out, v, f)

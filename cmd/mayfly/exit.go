@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -58,28 +57,34 @@ type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }
 
-// report prints err, what would help, and returns the exit code.
-func (a *app) report(ctx context.Context, err error) int {
+// report prints what went wrong in cmd, what would help, and returns the exit code.
+func (a *app) report(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
 	}
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code
 	}
-	if ctx.Err() != nil { // Ctrl-C is an answer, not a failure
+	if cmd.Context().Err() != nil { // Ctrl-C is an answer, not a failure
 		return exitInterrupted
 	}
-	text, hint, code := err.Error(), "", exitFailed
+	hint, code := "", exitFailed
 	if e, ok := errors.AsType[*usageError](err); ok {
 		hint, code = e.hint, exitUsage
 	} else if e, ok := errors.AsType[*function.Error](err); ok {
 		hint, code = e.Hint, codeOf(e.Kind)
 	}
-	fmt.Fprintf(a.Stderr, "error: %s\n", indent(escapeText(text), "       "))
-	if hint != "" {
-		fmt.Fprintf(a.Stderr, "next:  %s\n", indent(escapeText(hint), "       "))
-	}
+	fmt.Fprintf(a.Stderr, "error: %s\n", indent(escapeText(err.Error()), "       "))
+	fmt.Fprintf(a.Stderr, "next:  %s\n", indent(escapeText(orElse(hint, defaultHint(cmd, code))), "       "))
 	return code
+}
+
+// defaultHint is what to type when nobody knows better.
+func defaultHint(cmd *cobra.Command, code int) string {
+	if code == exitUsage {
+		return cmd.CommandPath() + " --help"
+	}
+	return "mayfly status"
 }
 
 func codeOf(kind string) int {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +57,7 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 		"deployed", fmt.Sprintf("%s ago, revision %d", a.age(f.Deployed), f.Revision),
 		"module", fmt.Sprintf("%s, %s, %s", f.Digest, size(f.ModuleBytes), f.ABI))
 	for _, t := range f.Triggers {
-		fields(w, "trigger", fmt.Sprintf("%s %s, %s %s", t.Name, t.Spec, t.State, t.Reason))
+		fields(w, "trigger", strings.TrimSpace(fmt.Sprintf("%s %s, %s %s", t.Name, t.Spec, t.State, t.Reason)))
 	}
 	c := f.Counters
 	fields(w, "events", fmt.Sprintf("%d received, %d done, %d retried, %d rejected, %d failed, %d dead-lettered, %d lost",

@@ -35,7 +35,7 @@ func run(ctx context.Context, p process) int {
 	a := newApp(p)
 	root := newRoot(a)
 	root.SetArgs(p.Args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	a.client.Close()
-	return a.report(ctx, err)
+	return a.report(cmd, err)
 }

@@ -1,15 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 )
 
@@ -110,7 +112,12 @@ func one[T any](a *app, f format, v view[T], rec T) error {
 func stream[T any](a *app, f format, v view[T], rec T) error {
 	switch f {
 	case "json":
-		return json.NewEncoder(a.Stdout).Encode(rec)
+		text, err := marshal(rec, "")
+		if err != nil {
+			return err
+		}
+		_, err = a.Stdout.Write(text)
+		return err
 	case "yaml":
 		if _, err := io.WriteString(a.Stdout, "---\n"); err != nil {
 			return err
@@ -121,19 +128,42 @@ func stream[T any](a *app, f format, v view[T], rec T) error {
 
 // encode writes v for a program. YAML goes through JSON so that both have the same fields.
 func encode(w io.Writer, f format, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
+	text, err := marshal(v, "  ")
 	if err != nil {
 		return err
 	}
 	if f == "yaml" {
-		text, err = yaml.JSONToYAML(text)
-		if err != nil {
-			return err
-		}
-		text = []byte(strings.TrimRight(string(text), "\n"))
+		return toYAML(w, text)
 	}
-	_, err = w.Write(append(text, '\n'))
+	_, err = w.Write(text)
 	return err
+}
+
+// marshal returns v as JSON with a line break at its end, in which what a terminal must not see is escaped.
+func marshal(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	if clean(strings.ReplaceAll(b.String(), "\n", "")) {
+		return b.Bytes(), nil
+	}
+	var out []byte
+	for _, r := range b.String() { // outside of strings JSON is printable ASCII and line breaks
+		switch {
+		case unicode.IsPrint(r) || r == '\n':
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out, nil
 }
 
 // table aligns rows, of which the first is the head; paint may colour a cell without changing its width.

@@ -36,7 +36,7 @@ func openProject(arg string) (project, error) {
 	p.text = text
 	p.manifest, err = function.ParseManifest(p.file, text)
 	if err != nil {
-		return p, &usageError{text: err.Error()} // file:line:col, as the parser says it
+		return p, &usageError{text: err.Error(), hint: "correct it, then: mayfly test " + p.dir} // file:line:col, as the parser says it
 	}
 	return p, nil
 }

@@ -56,7 +56,7 @@ func (a *app) pub(ctx context.Context, args []string, o pubOptions) error {
 		return err
 	}
 	fill := newTemplate(string(payload), len(args) > 1 && args[1] != "-" && args[1][:min(1, len(args[1]))] != "@")
-	began := time.Now()
+	began := a.Now()
 	for n := 1; n <= o.count; n++ {
 		if n > 1 && !pause(ctx, o.interval) {
 			return ctx.Err()
@@ -73,7 +73,7 @@ func (a *app) pub(ctx context.Context, args []string, o pubOptions) error {
 	}
 	a.progress("")
 	if o.count > 1 {
-		a.note("published %d messages in %s", o.count, micros(time.Since(began).Microseconds()))
+		a.note("published %d messages in %s", o.count, micros(a.Now().Sub(began).Microseconds()))
 	}
 	return nil
 }

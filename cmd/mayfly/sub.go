@@ -33,8 +33,9 @@ func subCommand(a *app) *cobra.Command {
 		Long: `Subscribe through the agent's broker and print a line per message: time, topic, QoS, retained or new, payload.
 With -o json there is one JSON object per line, with payload (text) or payload_base64 (anything else).
 
---format prints what you want: %t topic, %p payload as it is, %q QoS, %r 1 if retained, %l length, %x payload in hexadecimal,
-%I time (RFC 3339), %U time (seconds since 1970), %j the whole message as JSON, %% a percent sign, \n, \t, \\.
+--format prints what you want: %t topic, %p payload as it is, %q QoS, %r 1 if retained, %l length,
+%x payload in hexadecimal, %I time (RFC 3339), %U time (seconds since 1970), %j the whole message as JSON,
+%% a percent sign, \n, \t, \\.
 Without \n at its end a line break is added.`,
 		Example: `  mayfly sub 'plant/#'
   mayfly sub 'plant/+/alarm' -n 1 -W 30s          wait for one alarm; exit code 7 if none comes

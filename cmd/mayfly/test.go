@@ -33,7 +33,8 @@ what the test expects. Nothing is published or stored, and every test starts wit
 A running agent lends its sandbox; where none answers, mayflyd is started for the time of the tests: the one MAYFLYD
 names, the one beside mayfly, or the one in PATH. Exit code 6 if a test fails.
 
-An event must end well (done) unless the test names an outcome or an error; other parts that are not named are not checked.`,
+An event must end well (done) unless the test names an outcome or an error; other parts that are not named
+are not checked.`,
 		Example: "  mayfly test examples/overheat\n  mayfly test examples/* -o json",
 		Args:    arguments("[DIR...]"),
 	}
