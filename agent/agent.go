@@ -186,7 +186,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	if path == "" {
 		path = admin.DefaultSocket(os.Getenv, os.Getuid())
 	}
-	backend := admin.Backend{Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch}, Bus: a, Watcher: a.stories, Reporter: a}
+	backend := admin.Backend{Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err
 	}

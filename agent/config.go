@@ -160,6 +160,16 @@ func (c *Config) Validate() map[string]error {
 	return faults
 }
 
+// Trial is the configuration of an agent that answers dry runs only: no broker, no gateway, everything below dir.
+func Trial(dir, socket string) Config {
+	return Config{
+		Node:   NodeConfig{Name: "trial", Data: dir},
+		Admin:  AdminConfig{Socket: socket},
+		Limits: LimitsConfig{Slots: 2, Memory: 64 << 20, Drain: 2 * time.Second},
+		Log:    LogConfig{Level: "warn"},
+	}
+}
+
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

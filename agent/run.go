@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"mayfly/agent/dispatch"
 	"mayfly/function"
 	"mayfly/internal/sdnotify"
 )
@@ -122,13 +121,7 @@ func (a *Agent) open() error {
 	if err != nil {
 		return err
 	}
-	list := make([]dispatch.Waiting, len(waiting))
-	for i, e := range waiting {
-		list[i] = dispatch.Waiting{
-			Function: e.Function, Trigger: e.Trigger, Seq: e.Seq, Lane: e.Lane, Attempt: e.Attempt, NotBefore: e.NotBefore,
-		}
-	}
-	a.dispatch.Restore(list)
+	a.dispatch.Restore(waiting)
 	if err := a.reconcile(); err != nil {
 		return err
 	}

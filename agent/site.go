@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"mayfly/event"
+	"mayfly/function"
 	"mayfly/triggers"
 	"mayfly/triggers/broker"
 	"mayfly/triggers/mqtt"
@@ -21,7 +22,17 @@ type site struct {
 	config mqtt.Broker
 	remote *mqtt.Publisher
 	local  *broker.Broker
+	queue  chan said // towards local
 }
+
+// said is a message on its way to the embedded broker. It takes a queue and a goroutine of its own: the broker confirms at
+// once, often before Publish returns, and the outbox does not expect to be called back from within its own call.
+type said struct {
+	m event.Message
+	c mqtt.Confirmation
+}
+
+const saidQueue = 256
 
 // sites makes all configured brokers. It starts nothing.
 func sites(c *Config, log *slog.Logger) (map[string]*site, error) {
@@ -39,7 +50,7 @@ func sites(c *Config, log *slog.Logger) (map[string]*site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("embedded broker: %w", err)
 		}
-		all[EmbeddedName] = &site{name: EmbeddedName, local: b}
+		all[EmbeddedName] = &site{name: EmbeddedName, local: b, queue: make(chan said, saidQueue)}
 	}
 	return all, nil
 }
@@ -73,18 +84,62 @@ func embedded(c *EmbeddedConfig, log *slog.Logger) (*broker.Broker, error) {
 
 // Run keeps the site's own connection, or the embedded broker, up until ctx ends.
 func (s *site) Run(ctx context.Context) error {
-	if s.local != nil {
-		return s.local.Run(ctx)
+	if s.local == nil {
+		return s.remote.Run(ctx)
 	}
-	return s.remote.Run(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.carry(ctx)
+	}()
+	err := s.local.Run(ctx)
+	<-ended
+	return err
+}
+
+// carry takes messages to the embedded broker until ctx ends; what is queued then is told that its fate is unknown.
+func (s *site) carry(ctx context.Context) {
+	for {
+		select {
+		case x := <-s.queue:
+			if err := s.local.Publish(&x.m, x.c); err != nil {
+				x.c.Confirmed(err)
+			}
+		case <-ctx.Done():
+			for {
+				select {
+				case x := <-s.queue:
+					x.c.Confirmed(mqtt.ErrUnknown)
+				default:
+					return
+				}
+			}
+		}
+	}
 }
 
 // Publish implements outbox.Publisher.
 func (s *site) Publish(m *event.Message, c mqtt.Confirmation) error {
-	if s.local != nil {
-		return s.local.Publish(m, c)
+	if s.local == nil {
+		return s.remote.Publish(m, c)
 	}
-	return s.remote.Publish(m, c)
+	select {
+	case s.queue <- said{*m, c}:
+		return nil
+	default:
+		return mqtt.ErrFull
+	}
+}
+
+// Check implements outbox.Publisher.
+func (s *site) Check(m *event.Message) error {
+	if s.remote != nil {
+		return s.remote.Check(m)
+	}
+	if err := event.CheckTopic(m.Topic); err != nil {
+		return &function.Error{Op: "publish", Subject: m.Topic, Class: function.ClassReject, Kind: "topic", Err: err}
+	}
+	return nil
 }
 
 // Ready says whether messages can be published now.

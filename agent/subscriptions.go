@@ -148,9 +148,20 @@ func (s *subscriptions) apply(groups []triggers.Group, claims map[string]claim, 
 		}
 		want[key] = func() triggers.Running { return triggers.Running{Source: src(), Sink: to(key)} }
 	}
+	release := s.hold()
 	s.set.Apply(want)
+	release()
 	s.retire(want)
 	return nil
+}
+
+// hold keeps the embedded broker from acknowledging anything until release: while sources are exchanged, a message must not
+// find that nobody wants it.
+func (s *subscriptions) hold() (release func()) {
+	if at := s.sites[EmbeddedName]; at != nil && at.local != nil {
+		return at.local.Hold()
+	}
+	return func() {}
 }
 
 // open returns how to make the group's source; a session that runs already gets its new topics.
@@ -337,6 +348,7 @@ func (s *subscriptions) purge(session *mqtt.Session) {
 
 // close ends all sources, which give back or settle what they hold, and the purges.
 func (s *subscriptions) close() {
+	s.hold() // for good: what comes now stays with its sender
 	s.set.Close()
 	s.cancel()
 	s.purging.Wait()

@@ -392,12 +392,12 @@ func TestRestoredEventsRunBeforeNewOnesOfTheirKey(t *testing.T) {
 			order = append(order, call.Event.ID)
 			return nil
 		}, func(m *function.Manifest, _ *Route) { m.Limits.Concurrency = 1 })
-		var waiting []Waiting
+		var waiting []journal.Waiting
 		for i := range 3 {
 			seq := uint64(i + 1)
 			ev := &event.Event{ID: fmt.Sprint("old", i), Topic: "in/a"}
 			b.journal.entries[seq] = &journal.Entry{Seq: seq, Function: "f", Trigger: "mqtt[0]", Event: ev}
-			waiting = append(waiting, Waiting{Function: "f", Trigger: "mqtt[0]", Seq: seq, Lane: laneHash("in/a")})
+			waiting = append(waiting, journal.Waiting{Function: "f", Trigger: "mqtt[0]", Seq: seq, Lane: laneHash("in/a")})
 		}
 		b.d.Restore(waiting)
 		b.send("in/a", "new")

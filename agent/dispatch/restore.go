@@ -1,19 +1,14 @@
 package dispatch
 
-import "time"
+import (
+	"time"
 
-// Waiting is what is known of a journaled event without reading it.
-type Waiting struct {
-	Function, Trigger string
-	Seq               uint64
-	Lane              uint64
-	Attempt           int
-	NotBefore         time.Time
-}
+	"mayfly/agent/journal"
+)
 
-// Restore queues what the journal holds, which must be given in the order of Seq. It must be called after Deploy and before
-// any source starts, so that what is in the journal runs before what the brokers still hold.
-func (d *Dispatcher) Restore(all []Waiting) {
+// Restore queues what the journal holds, which must be given in the order of Seq. At the start it is called after Deploy and
+// before any source starts, so that what is in the journal runs before what the brokers still hold.
+func (d *Dispatcher) Restore(all []journal.Waiting) {
 	routes := map[[2]string]*Route{}
 	for _, r := range d.routes() {
 		routes[[2]string{r.Function, r.Trigger}] = r

@@ -30,12 +30,15 @@ type Route struct {
 	live atomic.Int32 // events neither settled nor journaled
 }
 
-// lane returns the hash of ev's order key. Events without a key share the empty one.
+// lane returns the hash of ev's order key. Events in which it is not found are kept in the order of their topic.
 func (r *Route) lane(ev *event.Event) uint64 {
 	if r.Order == nil {
 		return 0
 	}
-	key, _ := r.Order(ev)
+	key, ok := r.Order(ev)
+	if !ok {
+		key = ev.Topic
+	}
 	return laneHash(key)
 }
 

@@ -57,7 +57,7 @@ func stateOps(name string, writes []function.StateWrite) []store.Op {
 // A done mark remembers that a function with state has dealt with an event, so that the same event delivered again is
 // acknowledged without running ([D4]). It is keyed by the sender's own message id where the manifest says how to find it; else
 // by the broker's redelivery evidence, session and packet id, and holds a hash of topic and payload. A packet id is in use for
-// one message at a time, so its mark is overwritten by the next one and marks need no clearing away.
+// one message at a time, so its mark is overwritten by the next one; marks expire after Config.Dedupe of running time.
 
 // handled says whether t was dealt with before. Only functions with state ask: for others a repetition is allowed and cheaper.
 func (d *Dispatcher) handled(w *worker, t *task) bool {
@@ -71,13 +71,13 @@ func (d *Dispatcher) handled(w *worker, t *task) bool {
 
 func (d *Dispatcher) markOps(f *function.Function, t *task) []store.Op {
 	key, value := d.mark(f, t)
-	switch {
-	case key == nil:
+	if key == nil {
 		return nil
-	case value == nil:
-		return []store.Op{{Key: key, Value: []byte{1}, TTL: d.cfg.Dedupe}}
 	}
-	return []store.Op{{Key: key, Value: value}}
+	if value == nil {
+		value = []byte{1}
+	}
+	return []store.Op{{Key: key, Value: value, TTL: d.cfg.Dedupe}}
 }
 
 // mark returns the key of t's done mark, and the evidence to compare; nil evidence means that the key says it all.

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mayfly/test/bench/load"
+)
+
+// disk measures the bytes the agent causes to be written to disk per event, by the kernel's accounting (/proc/<pid>/io).
+func (b *bench) disk() error {
+	events := pick(b, 10_000, 50_000)
+	m, err := b.broker(512)
+	if err != nil {
+		return err
+	}
+	defer m.Kill()
+	a, err := b.startAgent(filepath.Join(b.dir, "disk"), m.URL(), 512)
+	if err != nil {
+		return err
+	}
+	for _, example := range []string{"echo", "counter"} {
+		if err := a.deploy(example, example); err != nil {
+			return err
+		}
+	}
+	time.Sleep(time.Second) // what the deployments wrote
+	before, err := a.written()
+	if err != nil {
+		return err
+	}
+	t := load.Target{Broker: m.URL(), In: "bench/in/1", Out: "out/bench/in/1", QoS: 1, Size: 256, PID: a.cmd.Process.Pid}
+	if _, err := load.Closed(b.ctx, t, 256, events); err != nil {
+		return err
+	}
+	after, err := a.written()
+	if err != nil {
+		return err
+	}
+	b.add("bytes written per event without state", (after-before)/float64(events), "B", 0, limit{atMost: 0})
+	if err := b.stateful(a, m.URL(), events); err != nil {
+		return err
+	}
+	return a.stop()
+}
+
+func (b *bench) stateful(a *agent, url string, events int) error {
+	before, err := a.written()
+	if err != nil {
+		return err
+	}
+	body := strings.Repeat("x", 256)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
+	defer cancel()
+	if err := load.Publish(ctx, url, "bench/count/1", []byte(body), events, 256); err != nil {
+		return err
+	}
+	done := func() (uint64, error) {
+		f, err := a.client.Function(ctx, "counter")
+		return f.Counters.Done, err
+	}
+	for n, err := done(); n < uint64(events); n, err = done() {
+		if err != nil {
+			return fmt.Errorf("%d of %d events were counted: %w", n, events, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	after, err := a.written()
+	if err != nil {
+		return err
+	}
+	b.add("bytes written per stateful 256 B event", (after-before)/float64(events), "B", 0, limit{atMost: 1000})
+	return nil
+}

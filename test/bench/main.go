@@ -1,0 +1,152 @@
+// Command bench prints the numbers Mayfly holds, each beside a baseline measured in the same run, and writes them to
+// out/bench.json. SHORT=1 takes a minute and is for seeing that everything still measures; its figures are rough.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+)
+
+// row is one figure. Ratio is value / baseline where there is a baseline; Target says what OK means.
+type row struct {
+	Name     string  `json:"name"`
+	Value    float64 `json:"value"`
+	Unit     string  `json:"unit"`
+	Baseline float64 `json:"baseline"`
+	Ratio    float64 `json:"ratio"`
+	Target   string  `json:"target"`
+	OK       bool    `json:"ok"`
+}
+
+// bench is one run.
+type bench struct {
+	ctx   context.Context //nolint:containedctx // ends everything that is measured; a bench is one call
+	short bool
+	dir   string
+	bin   string
+	rows  []row
+}
+
+// group is a set of figures that are measured together.
+type group struct {
+	name string
+	run  func(*bench) error
+}
+
+func main() {
+	only := flag.String("only", "", "regular expression of the groups to run: sandbox, start, disk, mqtt, latency, soak")
+	out := flag.String("out", "out/bench.json", "where the figures go")
+	flag.Parse()
+	log.SetFlags(0)
+	if err := run(*only, *out); err != nil {
+		log.Fatalln("bench:", err)
+	}
+}
+
+func run(only, out string) error {
+	want, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "mayfly-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{ctx: ctx, short: os.Getenv("SHORT") != "", dir: dir, bin: "bin"}
+	groups := []group{
+		{"sandbox", (*bench).sandbox}, {"start", (*bench).starts}, {"disk", (*bench).disk},
+		{"mqtt", (*bench).throughput}, {"latency", (*bench).latency}, {"soak", (*bench).soak},
+	}
+	for _, g := range groups {
+		if !want.MatchString(g.name) {
+			continue
+		}
+		fmt.Printf("\n%s\n", g.name)
+		if err := g.run(b); err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+	}
+	missed := 0
+	for _, r := range b.rows {
+		if !r.OK {
+			missed++
+		}
+	}
+	fmt.Printf("\n%d figures, %d miss their target; all are in %s\n", len(b.rows), missed, out)
+	text, err := json.MarshalIndent(b.rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(out, append(text, '\n'), 0o644)
+}
+
+// limit is what a figure has to hold. Zero fields are not asked for.
+type limit struct {
+	atMost, atLeast           float64 // of the value
+	ratioAtMost, ratioAtLeast float64
+}
+
+func (l limit) String() string {
+	switch {
+	case l.ratioAtMost != 0:
+		return fmt.Sprintf("at most %g of the baseline", l.ratioAtMost)
+	case l.ratioAtLeast != 0:
+		return fmt.Sprintf("at least %g of the baseline", l.ratioAtLeast)
+	case l.atLeast != 0:
+		return fmt.Sprintf("at least %g", l.atLeast)
+	}
+	return fmt.Sprintf("at most %g", l.atMost)
+}
+
+func (l limit) holds(r *row) bool {
+	switch {
+	case l.ratioAtMost != 0:
+		return r.Ratio <= l.ratioAtMost && r.Baseline > 0
+	case l.ratioAtLeast != 0:
+		return r.Ratio >= l.ratioAtLeast && r.Baseline > 0
+	case l.atLeast != 0:
+		return r.Value >= l.atLeast
+	}
+	return r.Value <= l.atMost
+}
+
+// add prints a figure and keeps it. baseline 0 = there is none.
+func (b *bench) add(name string, value float64, unit string, baseline float64, want limit) {
+	r := row{Name: name, Value: value, Unit: unit, Baseline: baseline, Target: want.String()}
+	if baseline > 0 {
+		r.Ratio = value / baseline
+	}
+	r.OK = want.holds(&r)
+	b.rows = append(b.rows, r)
+	verdict := "ok"
+	if !r.OK {
+		verdict = "MISSED"
+	}
+	ratio := ""
+	if r.Ratio != 0 {
+		ratio = fmt.Sprintf("%.2f of %.4g", r.Ratio, baseline)
+	}
+	fmt.Printf("  %-46s %12.4g %-8s %-20s %-32s %s\n", name, value, unit, ratio, r.Target, verdict)
+}
+
+// pick returns the first in a short run, else the second.
+func pick[T any](b *bench, short, long T) T {
+	if b.short {
+		return short
+	}
+	return long
+}
