@@ -77,6 +77,10 @@ func rows() []Row {
 			[]string{"event", "function", "wasm/abi", "wasm/admission", "wasm/artifact", "wasm/internal/wasmtime"},
 			"the engine: it does not know who calls it",
 		},
+		{
+			"wasm/enginebench", []string{"event", "function", "wasm", "wasm/abi", "wasm/internal/wasmtime"},
+			"what an event costs, beside the library's own calls",
+		},
 
 		{"cluster", nil, "membership and keyed gossip: it does not know what it gossips"},
 		{"cluster/catalog", with("store"), "replicated desired state"},
