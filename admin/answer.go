@@ -139,7 +139,10 @@ func runOf(run Run) Ran {
 		}
 	}
 	if run.Err != nil {
-		out.Outcome, out.Error = "error", NewError("run", "function", run.Err)
+		out.Error = NewError("run", "function", run.Err)
+		if res.Outcome == function.Done { // it did not get to say
+			out.Outcome = "error"
+		}
 	}
 	return out
 }

@@ -64,7 +64,7 @@ type Run struct {
 	Node    string
 	Trigger string
 	Result  function.Result // must not be reused by the agent
-	Err     error           // trap, timeout, limit; nil when the function said an outcome itself
+	Err     error           // trap, timeout, limit; may also repeat why the function said retry or reject
 }
 
 // DeadLetters are the events that were given up.

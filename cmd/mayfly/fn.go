@@ -38,8 +38,8 @@ func functionView(a *app) view[admin.Function] {
 			{head: "FAILED", cell: func(f admin.Function) string { return count(f.Counters.Failed + f.Counters.Rejected) }},
 			{head: "DEAD", cell: func(f admin.Function) string { return count(f.Counters.DeadLettered) }},
 			{head: "AGE", cell: func(f admin.Function) string { return a.age(f.Deployed) }},
-			{head: "P50", wide: true, cell: func(f admin.Function) string { return micros(f.Counters.WallP50US) }},
-			{head: "P99", wide: true, cell: func(f admin.Function) string { return micros(f.Counters.WallP99US) }},
+			{head: "P50", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.WallP50US) }},
+			{head: "P99", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.WallP99US) }},
 			{head: "SIZE", wide: true, cell: func(f admin.Function) string { return size(f.ModuleBytes) }},
 			{head: "ABI", wide: true, cell: func(f admin.Function) string { return f.ABI }},
 			{head: "REVISION", wide: true, cell: func(f admin.Function) string { return count(f.Revision) }},
@@ -63,7 +63,7 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 	fields(w, "events", fmt.Sprintf("%d received, %d done, %d retried, %d rejected, %d failed, %d dead-lettered, %d lost",
 		c.Received, c.Done, c.Retried, c.Rejected, c.Failed, c.DeadLettered, c.Lost),
 		"now", fmt.Sprintf("%.1f/s, %d running, %d queued", c.PerSecond, c.Running, c.Queued),
-		"time", fmt.Sprintf("p50 %s, p99 %s, %s of CPU in all", micros(c.WallP50US), micros(c.WallP99US), micros(c.CPUMS*1000)),
+		"time", fmt.Sprintf("p50 %s, p99 %s, %s of CPU in all", measured(c.WallP50US), measured(c.WallP99US), micros(c.CPUMS*1000)),
 		"published", strconv.FormatUint(c.Published, 10))
 	if f.LastError != nil {
 		fields(w, "last error", fmt.Sprintf("%s ago: %s", a.age(f.LastErrorAt), f.LastError.Message), "next", f.LastError.Hint)

@@ -235,6 +235,14 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
+// measured shows a quantile, which is not there before the first event.
+func measured(us int64) string {
+	if us == 0 {
+		return "-"
+	}
+	return micros(us)
+}
+
 // micros shows a number of microseconds.
 func micros(us int64) string {
 	switch {

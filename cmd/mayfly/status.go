@@ -102,7 +102,11 @@ func (a *app) brokerDetail(w io.Writer, b admin.Broker) {
 	if b.Embedded {
 		kind = " (embedded)"
 	}
-	fmt.Fprintf(w, "%-12s  %s %s%s, %s for %s\n", "broker", escape(b.Name), escape(b.URL), kind, a.paint(state), a.age(b.Since))
+	since := ""
+	if !b.Since.IsZero() {
+		since = " for " + a.age(b.Since)
+	}
+	fmt.Fprintf(w, "%-12s  %s %s%s, %s%s\n", "broker", escape(b.Name), escape(b.URL), kind, a.paint(state), since)
 	fields(w, "", fmt.Sprintf("%d in, %d out, %d in flight, %s", b.Received, b.Published, b.InFlight, plural(int64(b.Reconnects), "reconnect")))
 	if b.LastError != nil {
 		fields(w, "", fmt.Sprintf("last error %s ago: %s", a.age(b.LastErrorAt), b.LastError.Message), "next", b.LastError.Hint)
