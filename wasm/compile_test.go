@@ -145,9 +145,12 @@ func TestOneCompilationForMany(t *testing.T) {
 // While the compiler works calls wait no longer than their deadline, and the work is not lost.
 func TestImpatientCallsDoNotStopTheCompiler(t *testing.T) {
 	r := newRig(t, nil)
-	real := r.cfg.CompileCommand
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	wait := filepath.Join(t.TempDir(), "go")
-	r.cfg.CompileCommand = []string{"/bin/sh", "-c", `until [ -e ` + wait + ` ]; do :; done; exec ` + real[0] + ` compile-module "$0"`}
+	r.cfg.CompileCommand = []string{"/bin/sh", "-c", `until [ -e ` + wait + ` ]; do :; done; exec ` + self + ` compile-module "$0"`}
 	f := r.function(handler(echo), timeout(30*time.Millisecond))
 	r.fails(f, "loading", function.ClassOverload)
 	r.fails(f, "loading", function.ClassOverload)

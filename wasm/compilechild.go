@@ -81,8 +81,14 @@ func limitAndRestart(job childJob) error {
 		{"CORE", syscall.RLIMIT_CORE, 0},
 		{"FSIZE", syscall.RLIMIT_FSIZE, 0},
 	} {
-		if err := syscall.Setrlimit(l.resource, &syscall.Rlimit{Cur: l.value, Max: l.value}); err != nil {
-			return fmt.Errorf("set RLIMIT_%s to %d: %w", l.name, l.value, err)
+		var now syscall.Rlimit
+		err := syscall.Getrlimit(l.resource, &now)
+		value := min(l.value, now.Max) // what is stricter already stays so
+		if err == nil {
+			err = syscall.Setrlimit(l.resource, &syscall.Rlimit{Cur: value, Max: value})
+		}
+		if err != nil {
+			return fmt.Errorf("set RLIMIT_%s to %d: %w", l.name, value, err)
 		}
 	}
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10); err != nil { // events come first

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +30,7 @@ type Config struct {
 	Loaded     int64 // bytes of native code kept loaded, default 32 MiB; one module may exceed it alone
 	CacheBytes int64 // bytes of native code on disk, default 512 MiB; the oldest goes first
 
-	CompileCommand []string      // default this executable with "compile-module", see CompileMain
+	CompileCommand []string      // default this program, even if its file was replaced, with "compile-module"; see CompileMain
 	CompileCPU     time.Duration // whole seconds, default 10 s
 	CompileMemory  int64         // default 192 MiB
 	CompileWall    time.Duration // default 60 s
@@ -69,11 +68,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.CompileWall = time.Minute
 	}
 	if len(c.CompileCommand) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return c, fmt.Errorf("wasm: find the compiler, which is this program: %w", err)
-		}
-		c.CompileCommand = []string{self, "compile-module"}
+		c.CompileCommand = []string{"/proc/self/exe", "compile-module"}
 	}
 	switch {
 	case c.CacheDir == "":
@@ -119,6 +114,8 @@ type Engine struct {
 	loads     sync.WaitGroup
 	running   sync.WaitGroup
 
+	work      context.Context // ends with Close: of the loading and compiling nobody in particular asked for
+	stopWork  context.CancelFunc
 	compiling chan struct{} // one compiler at a time
 	compiles  atomic.Int64
 	invokes   atomic.Int64
@@ -174,6 +171,7 @@ func newEngine(cfg Config, log *slog.Logger, reserve func(uint64) error) (*Engin
 		residents: map[string]*resident{}, modules: map[moduleKey]*module{}, loading: map[moduleKey]*loading{},
 		compiling: make(chan struct{}, 1),
 	}
+	e.work, e.stopWork = context.WithCancel(context.Background())
 	e.pool.fill(info.Slots)
 	e.watch = newWatchdog(lib.MoveEpoch, e.now, e.pool.all)
 	level := slog.LevelInfo
@@ -232,6 +230,7 @@ func (e *Engine) Close() {
 	if already {
 		return
 	}
+	e.stopWork()
 	e.pool.close()
 	e.watch.stopAll(&e.running)
 	e.loads.Wait()

@@ -59,21 +59,19 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 
 func newRigWith(t testing.TB, change func(*Config), reserve func(uint64) error) *rig {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &rig{TB: t, shelf: &shelf{modules: map[function.Digest][]byte{}}}
-	cfg := Config{CacheDir: t.TempDir() + "/native", Modules: r.shelf, Slots: 4, CompileCommand: []string{self, "compile-module"}}
+	cfg := Config{CacheDir: t.TempDir() + "/native", Modules: r.shelf, Slots: 4}
 	if change != nil {
 		change(&cfg)
 	}
 	if sanitized {
 		cfg.CompileMemory = 1 << 62
 	}
-	if r.Engine, err = newEngine(cfg, slog.New(slog.DiscardHandler), reserve); err != nil {
+	engine, err := newEngine(cfg, slog.New(slog.DiscardHandler), reserve)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.Engine = engine
 	t.Cleanup(r.Close)
 	return r
 }
@@ -356,5 +354,23 @@ func TestCloseEndsRunningGuests(t *testing.T) {
 	}
 	if _, err := r.invoke(f, ""); function.KindOf(err) != "stopping" {
 		t.Error(err)
+	}
+}
+
+// Close does not wait for the compiler.
+func TestCloseEndsTheCompiler(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.CompileCommand = []string{"/bin/sh", "-c", "while :; do :; done"} })
+	f := r.function(handler(`(i32.const 0)`))
+	ended := make(chan error, 1)
+	go func() { ended <- r.Load(context.Background(), f) }()
+	for end := time.Now().Add(20 * time.Second); r.Stats().Compiles == 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("nothing is compiled")
+		}
+	}
+	start := time.Now()
+	r.Close()
+	if err := <-ended; function.ClassOf(err) != function.ClassOverload || time.Since(start) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }

@@ -115,6 +115,10 @@ func TestMemoryLimit(t *testing.T) {
 	if err := r.Load(context.Background(), f); function.ClassOf(err) != function.ClassReject || function.KindOf(err) != "memory" {
 		t.Error(err)
 	}
+	// Less than nothing would mean without limit.
+	if err := r.Load(context.Background(), r.function(handler(`(i32.const 0)`), memory(-1))); function.KindOf(err) != "limits" {
+		t.Error(err)
+	}
 	// The end of the slot is the end, whatever the manifest says.
 	f = r.function(handler(`(if (i32.eq (memory.grow (i32.const 1023)) (i32.const -1)) (then (return (i32.const 1))))
     (i32.store (i32.const 0x3fffffc) (i32.const 1)) (i32.load (i32.const 0x4000000))`), memory(64<<20))

@@ -79,6 +79,8 @@ func (e *Engine) checkLimits(f *function.Function) error {
 		return &function.Error{Op: "load", Subject: f.Name(), Class: function.ClassReject, Kind: kind, Err: err, Hint: hint}
 	}
 	switch {
+	case l.Memory < 0 || l.Stack < 0 || l.Table < 0: // to the library it would mean without limit
+		return refuse("limits", "limits must not be negative", fmt.Errorf("limits.memory %d, limits.stack %d, limits.table %d", l.Memory, l.Stack, l.Table))
 	case l.Memory > e.cfg.SlotMemory:
 		return refuse("memory", "lower limits.memory, or give this node larger slots",
 			fmt.Errorf("limits.memory is %d bytes, a slot of this node has %d", l.Memory, e.cfg.SlotMemory))
@@ -255,9 +257,7 @@ func (e *Engine) ensure(ctx context.Context, f *function.Function) (*module, err
 
 // bring reads or compiles a module and loads it.
 func (e *Engine) bring(key moduleKey, l *loading) {
-	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.CompileWall+10*time.Second)
-	defer cancel()
-	m, err := e.fetch(ctx, key)
+	m, err := e.fetch(e.work, key)
 	e.mu.Lock()
 	delete(e.loading, key)
 	l.module, l.err = m, err

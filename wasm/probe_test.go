@@ -60,10 +60,7 @@ func littleAddressSpace(out io.Writer) int {
 		return 1
 	}
 	t := &loose{out: out}
-	r := newRig(t, func(c *Config) {
-		c.Slots = 64
-		c.CompileCommand = []string{os.Args[3], "compile-module"}
-	})
+	r := newRig(t, func(c *Config) { c.Slots = 64 })
 	res, err := r.invoke(r.function(handler(echo)), "hello")
 	fmt.Fprintf(out, "slots=%d pooled=%t reason=%q published=%d error=%v\n", r.Info().Slots, r.Info().Pooled, r.Info().Reason, len(res.Publishes), err)
 	t.end()
@@ -105,7 +102,7 @@ func TestLittleAddressSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, limit := range []uint64{4 << 30, 2 << 30} {
-		out, err := exec.Command(self, "little-address-space", fmt.Sprint(limit), self).CombinedOutput()
+		out, err := exec.Command(self, "little-address-space", fmt.Sprint(limit)).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "published=1 error=<nil>") || !strings.Contains(string(out), "not to be had") ||
 			strings.Contains(string(out), "slots=64") {
 			t.Errorf("with %d MiB: %v\n%.2000s", limit>>20, err, out)
