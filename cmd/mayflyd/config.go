@@ -59,7 +59,9 @@ func check(args, environ []string, stdout io.Writer) error {
 	return nil
 }
 
-// sample is the configuration file that ships with the agent.
+//go:generate sh -c "go run . config sample > ../../configs/mayfly.toml"
+
+// sample is the configuration file that ships with the agent, configs/mayfly.toml.
 func sample() []byte {
 	return settings.Sample("Configuration of mayflyd, the Mayfly agent. Reload with: systemctl reload mayflyd", &agent.Config{})
 }
