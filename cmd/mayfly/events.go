@@ -78,7 +78,7 @@ func (a *app) eventsTail(ctx context.Context, o eventsOptions, out format) error
 			}
 		},
 	}
-	seen := 0
+	got := 0
 	err := a.client.Events(ctx, o.query, func(f admin.Frame[admin.EventRecord]) error {
 		a.dropped(f.Dropped)
 		if f.Record == nil {
@@ -87,12 +87,12 @@ func (a *app) eventsTail(ctx context.Context, o eventsOptions, out format) error
 		if err := stream(a, out, v, *f.Record); err != nil {
 			return err
 		}
-		if seen++; seen == o.count {
+		if got++; got == o.count {
 			return errEnough
 		}
 		return nil
 	})
-	return endOfStream(ctx, err, o.count > 0, seen)
+	return endOfStream(ctx, err, seen{o.query.Follow, o.count, got})
 }
 
 // subject is what an event is about, for people.

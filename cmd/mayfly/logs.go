@@ -66,7 +66,7 @@ func (a *app) logs(ctx context.Context, name string, o logsOptions, out format) 
 		}
 		q.Since = since
 	}
-	seen := 0
+	got := 0
 	v := view[admin.LogRecord]{
 		name:   func(r admin.LogRecord) string { return r.Event },
 		detail: func(w io.Writer, r admin.LogRecord, wide bool) { fmt.Fprintln(w, a.logLineWide(r, wide)) },
@@ -76,13 +76,13 @@ func (a *app) logs(ctx context.Context, name string, o logsOptions, out format) 
 		if f.Record == nil {
 			return nil
 		}
-		seen++
+		got++
 		return stream(a, out, v, *f.Record)
 	})
-	if err == nil && seen == 0 && !o.follow {
+	if err == nil && got == 0 && !o.follow {
 		a.note("no lines are kept that match")
 	}
-	return err
+	return endOfStream(ctx, err, seen{follow: o.follow, got: got})
 }
 
 // moment reads a duration before now, or a time.

@@ -70,7 +70,7 @@ func (a *app) sub(ctx context.Context, filter string, o subOptions, out format) 
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, errTimeout)
 		defer cancel()
 	}
-	seen := 0
+	got := 0
 	err := a.client.Subscribe(ctx, admin.SubscribeQuery{Broker: o.broker, Filter: filter, QoS: o.qos}, func(f admin.Frame[admin.Received]) error {
 		a.dropped(f.Dropped)
 		if f.Ready {
@@ -82,26 +82,38 @@ func (a *app) sub(ctx context.Context, filter string, o subOptions, out format) 
 		if err := show(*f.Record); err != nil {
 			return err
 		}
-		if seen++; seen == o.count {
+		if got++; got == o.count {
 			return errEnough
 		}
 		return nil
 	})
-	return endOfStream(ctx, err, o.count > 0, seen)
+	return endOfStream(ctx, err, seen{true, o.count, got})
 }
 
-// endOfStream says what the end of a stream means: enough was seen, the time was over, or it broke.
-func endOfStream(ctx context.Context, err error, wantsMore bool, seen int) error {
+// seen is what a stream was for and what came of it.
+type seen struct {
+	follow bool // it ends only when somebody ends it
+	want   int  // records, 0 = any number
+	got    int
+}
+
+// endOfStream says what the end of a stream means: enough was seen, the time was over, the agent stopped, or it broke.
+func endOfStream(ctx context.Context, err error, s seen) error {
 	switch {
 	case errors.Is(err, errEnough):
 		return nil
 	case errors.Is(context.Cause(ctx), errTimeout):
-		if !wantsMore {
+		if s.want == 0 {
 			return nil
 		}
 		return &function.Error{
 			Op: "wait", Subject: "messages", Class: function.ClassRetry, Kind: kindTimeout,
-			Err: fmt.Errorf("only %d came in the time given", seen), Hint: "mayfly events tail shows whether they were published",
+			Err: fmt.Errorf("only %d came in the time given", s.got), Hint: "mayfly events tail shows whether they were published",
+		}
+	case err == nil && s.follow:
+		return &function.Error{
+			Op: "follow", Subject: "agent", Class: function.ClassRetry, Kind: admin.KindUnavailable,
+			Err: errors.New("it stopped"), Hint: "mayfly status",
 		}
 	}
 	return err

@@ -10,7 +10,7 @@ import (
 )
 
 func testApp() *app {
-	return newApp(process{Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, Now: time.Now})
+	return newApp(process{Getenv: func(k string) string { return map[string]string{"MAYFLY_SOCKET": "/nonexistent/s"}[k] }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, Now: time.Now})
 }
 
 // leaves returns every verb by its path.
