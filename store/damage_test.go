@@ -6,13 +6,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-const damageRecords = 6000
+const damageRecords = 1500
 
-func damageValue(n int) string { return fmt.Sprintf("%06d-%s", n, strings.Repeat("x", 1200)) }
+func damageValue(n int) string { return fmt.Sprintf("%06d-%s", n, strings.Repeat("x", 3600)) }
 
 // damageStore makes a store with tables, a manifest with history, and, when killed, a log with records in it.
 func damageStore(t *testing.T, killed bool) string {
@@ -99,6 +100,9 @@ func TestDamage(t *testing.T) {
 		source := damageStore(t, killed)
 		for _, kind := range []string{"db/*.sst", "db/*.mem", "db/MANIFEST", "db/KEYREGISTRY", "db/*.vlog", "db/DISCARD", "mark"} {
 			for name, do := range harm {
+				if !slices.Contains([]string{"db/*.sst", "db/*.mem", "db/MANIFEST"}, kind) && strings.Contains(name, "near") {
+					continue // small, or full of zeros
+				}
 				if files, _ := filepath.Glob(filepath.Join(source, kind)); len(files) > 0 {
 					t.Run(fmt.Sprintf("killed=%v/%s/%s", killed, filepath.Base(kind), name), func(t *testing.T) {
 						damageOne(t, source, files[rand.IntN(len(files))], do)

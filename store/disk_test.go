@@ -33,6 +33,7 @@ func TestFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == exitNoMount {
@@ -68,7 +69,23 @@ func tinyDisk(dir string) int {
 		fmt.Println(err)
 		return 1
 	}
+	if err := readOnlyDisk(dir); err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	return 0
+}
+
+// readOnlyDisk: a disk that the kernel made read-only is refused with a reason, and nothing is taken for damage.
+func readOnlyDisk(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		return err
+	}
+	_, report, err := Open(Config{Dir: filepath.Join(dir, "store"), MemTable: 2 << 20, Floor: tinyDiskFloor}, quiet())
+	if !errors.Is(err, unix.EROFS) || function.KindOf(err) != "read-only" || !report.Clean() {
+		return fmt.Errorf("opening on a read-only disk: %+v, %w", report, err)
+	}
+	return nil
 }
 
 // smallDisk is a disk with a neighbour who takes space.
@@ -119,7 +136,7 @@ func fullDisk(dir string, disk smallDisk) error {
 	go func() { ended <- s.Run(ctx) }()
 	r := &running{Store: s, stop: stop, ended: ended}
 	n, least := 0, int64(tinyDiskBytes)
-	value := bytes.Repeat([]byte("v"), 4000)
+	value := bytes.Repeat([]byte("v"), 30_000)
 	write := func() error { return r.try(Op{Key: crashKey(n), Value: value}) }
 	look := func() {
 		if free, err := s.cfg.seam.free(dir); err == nil {
@@ -148,7 +165,7 @@ func fullDisk(dir string, disk smallDisk) error {
 	if err := errors.Join(stopped(r)); err != nil {
 		return fmt.Errorf("stopping on the full disk: %w", err)
 	}
-	fmt.Printf("full after %d records of 4,000 bytes; %d deleted; never less than %d KiB free\n", n, n/2, least>>10)
+	fmt.Printf("full after %d records of 30,000 bytes; %d deleted; never less than %d KiB free\n", n, n/2, least>>10)
 	return reopenFull(cfg, disk, n)
 }
 

@@ -19,7 +19,7 @@ import (
 // Config says where the store is and how much it may take. Zero fields get the defaults named.
 type Config struct {
 	Dir       string        // created if missing
-	MemTable  int64         // bytes of one memory table, default 4 MiB, 2 to 64 MiB; a batch may hold 15 % of it
+	MemTable  int64         // bytes of one memory table, default 8 MiB, 2 to 64 MiB; a batch may hold 15 % of it
 	Window    time.Duration // longest wait for company before a sync when there is company, default 2 ms, negative = never
 	QueueSize int64         // bytes that may wait for the disk, default 4 MiB
 	QueueOps  int           // changes that may wait for the disk, default 16,384
@@ -38,7 +38,7 @@ type seam struct {
 
 func (c Config) withDefaults() Config {
 	if c.MemTable == 0 {
-		c.MemTable = 4 << 20
+		c.MemTable = 8 << 20
 	}
 	c.MemTable = min(max(c.MemTable, 2<<20), 64<<20)
 	if c.Window == 0 {
