@@ -214,7 +214,6 @@ func (d *Dispatcher) keep(f *function.Function, t *task, entry *journal.Entry) {
 func (d *Dispatcher) bury(w *worker, t *task, cause error) time.Duration {
 	d.claim(t)
 	w.failed("dead-letter", cause)
-	d.note(t, cause)
 	wait := d.entomb(w.fn, t, cause)
 	if wait == 0 {
 		d.observe(w, t)
@@ -250,7 +249,6 @@ func (d *Dispatcher) entomb(f *function.Function, t *task, cause error) time.Dur
 			d.dep.Outbox.Release(ticket)
 		}
 		d.dep.Graves.Buried(entry)
-		d.loss.add(LossDeadLetter)
 		t.unit.stats.Dead.Add(1)
 		d.over(t, triggers.Settlement{Outcome: function.Reject})
 	})

@@ -92,7 +92,7 @@ func (d *Dispatcher) begin(w *worker, t *task) {
 func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 	switch {
 	case w.fn == nil:
-		return true, d.bury(w, t, &function.Error{
+		return true, d.refuse(w, t, &function.Error{
 			Op: "invoke", Subject: t.route.Function, Class: function.ClassReject, Kind: "not-found",
 			Err: errors.New("the function was removed before this event ran"), Hint: "deploy it again, then: mayfly dlq replay",
 		})
@@ -103,7 +103,7 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 	if t.route.When != nil && t.attempt == 1 {
 		wanted, err := t.route.When(t.ev)
 		if err != nil {
-			return true, d.bury(w, t, err)
+			return true, d.refuse(w, t, err)
 		}
 		if !wanted {
 			t.unit.stats.Filtered.Add(1)
@@ -115,6 +115,18 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 		return true, d.drop(w, t, "duplicate")
 	}
 	return false, 0
+}
+
+// refuse ends an event that can never run.
+func (d *Dispatcher) refuse(w *worker, t *task, err error) time.Duration {
+	d.note(t, err)
+	if t.sync {
+		w.failed("failed", err)
+		d.observe(w, t)
+		d.over(t, triggers.Settlement{Err: err})
+		return 0
+	}
+	return d.bury(w, t, err)
 }
 
 // drop ends an event that is to have no effect.

@@ -16,13 +16,12 @@ const (
 	LossShed                    // overflow = "shed-oldest", and the window stayed full
 	LossExpired                 // older than the trigger's max_age
 	LossCorrupt                 // its journal record could not be read
-	LossDeadLetter              // the function rejected it or its attempts are used up; kept as a dead letter
 	LossUndelivered             // QoS 0, and the agent could not finish it
 	lossKinds
 )
 
 func (l Loss) String() string {
-	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "dead-letter", "undelivered"}[l]
+	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "undelivered"}[l]
 }
 
 type losses [lossKinds]atomic.Int64
