@@ -42,6 +42,8 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	st, err := s.backend.Reporter.Status(r.Context())
+	st.Reasons, st.Brokers, st.Functions = emptyNotNull(st.Reasons), emptyNotNull(st.Brokers), emptyNotNull(st.Functions)
+	st.Losses, st.Store.Findings = emptyNotNull(st.Losses), emptyNotNull(st.Store.Findings)
 	answer(w, st, err)
 }
 

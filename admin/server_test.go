@@ -377,6 +377,27 @@ func TestAgentWithoutParts(t *testing.T) {
 	}
 }
 
+// Lists that are empty are [] for programs, never null.
+func TestEmptyLists(t *testing.T) {
+	a := fake()
+	a.Stat = admin.Status{}
+	c, _, _ := door(t, admin.Config{}, a.Backend(), nil)
+	st, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(st)
+	if err != nil || bytes.Contains(text, []byte("null")) {
+		t.Errorf("%s, %v", text, err)
+	}
+	if list, err := c.Functions(t.Context()); list == nil || err != nil {
+		t.Errorf("functions: %v, %v", list, err)
+	}
+	if list, err := c.DeadLetters(t.Context(), admin.DeadLetterQuery{}); list == nil || err != nil {
+		t.Errorf("dead letters: %v, %v", list, err)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	_, socket, _ := door(t, admin.Config{}, fake().Backend(), nil)
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

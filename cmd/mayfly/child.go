@@ -107,7 +107,10 @@ func (c *child) answers(ctx context.Context, client *admin.Client) error {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	failed := &function.Error{Op: "start", Subject: c.path + " serve-test", Class: function.ClassReject, Kind: "no-engine"}
+	failed := &function.Error{
+		Op: "start", Subject: c.path + " serve-test", Class: function.ClassReject, Kind: "no-engine",
+		Hint: "see what it says by hand: " + c.path + " serve-test --socket /tmp/mayfly.sock",
+	}
 	for {
 		if _, err := client.Status(ctx); function.KindOf(err) != admin.KindNotRunning {
 			if function.KindOf(err) == admin.KindUnsupported {

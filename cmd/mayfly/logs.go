@@ -105,7 +105,8 @@ func (a *app) logLineWide(r admin.LogRecord, wide bool) string {
 		level = a.paint(r.Level) + level[len(r.Level):]
 	}
 	if wide {
-		return fmt.Sprintf("%s  %s  %s  %s  %s  %s", r.Time.Format(time.RFC3339Nano), escape(r.Node), escape(r.Function), escape(r.Event), level, escape(r.Text))
+		return fmt.Sprintf("%s  %s  %s  %s  %s  %s",
+			r.Time.Format(time.RFC3339Nano), escape(r.Node), escape(r.Function), escape(r.Event), level, escape(r.Text))
 	}
 	return fmt.Sprintf("%s  %s  %s  %s", a.clock(r.Time), escape(r.Function), level, escape(r.Text))
 }

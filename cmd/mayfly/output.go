@@ -39,7 +39,8 @@ func (f *format) Type() string { return "format" }
 func outputFlag(cmd *cobra.Command) *format {
 	f := format("table")
 	cmd.Flags().VarP(&f, "output", "o", strings.Join(formats(), "|"))
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
+	// It fails only for a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp))
 	return &f
 }
 
