@@ -17,7 +17,7 @@ import (
 
 const (
 	spillBatch      = 256
-	spillBatchBytes = 1 << 20
+	spillBatchBytes = 256 << 10 // well below what the store takes in one batch
 )
 
 // askSpill wakes runSpill. It never blocks.
