@@ -150,7 +150,11 @@ func (e *Engine) childFailed(ctx context.Context, err error, said string) error 
 	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU*9/10):
 		return rejected("compile-cpu", hint, fmt.Errorf("compiling took more than %v of CPU time", e.cfg.CompileCPU))
 	case exit.ExitCode() == exitInvalid:
-		return rejected("invalid", "", errors.New(firstLine(said, "the compiler refused it")))
+		refusal := errors.New(firstLine(said, "the compiler refused it"))
+		if fault := nodeFault("compile", refusal); fault != nil {
+			return fault
+		}
+		return rejected("invalid", "", refusal)
 	case exit.ExitCode() == exitUsage:
 		return &function.Error{Op: "compile", Class: function.ClassRetry, Kind: "compiler", Err: errors.New(firstLine(said, "the compiler could not start"))}
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:

@@ -124,6 +124,25 @@ func TestBrokenCompilerIsNotTheModulesFault(t *testing.T) {
 	}
 }
 
+// Where memory may not become executable every module fails: the node is to blame, and what is in the cache stays.
+func TestNodeFaultsAreNotTheModules(t *testing.T) {
+	r := newRig(t, nil)
+	for kind, c := range map[string]struct {
+		said  string
+		class function.Class
+	}{
+		"no-exec":   {"unable to make memory executable: 0: failed to make memory executable", function.ClassNotHere},
+		"no-memory": {"mmap failed to allocate 0x5000 bytes: Cannot allocate memory (os error 12)", function.ClassOverload},
+		"invalid":   {"type mismatch: expected i32", function.ClassReject},
+	} {
+		r.cfg.CompileCommand = []string{"/bin/sh", "-c", "echo '" + c.said + "' >&2; exit 4"}
+		_, _, err := r.compile(context.Background(), wat(t, `(module)`))
+		if function.KindOf(err) != kind || function.ClassOf(err) != c.class {
+			t.Errorf("%v (kind %s)", err, function.KindOf(err))
+		}
+	}
+}
+
 // Many events of one function that is not compiled yet start one compiler.
 func TestOneCompilationForMany(t *testing.T) {
 	r := newRig(t, nil)

@@ -26,6 +26,22 @@ func about(err error, name string) error {
 	return err
 }
 
+// nodeFault recognises what the library says when not the module is at fault but the machine; nil otherwise.
+func nodeFault(op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(err.Error(), "make memory executable"):
+		return &function.Error{
+			Op: op, Class: function.ClassNotHere, Kind: "no-exec", Err: err,
+			Hint: "native code needs memory that becomes executable: take MemoryDenyWriteExecute= out of the unit",
+		}
+	case strings.Contains(err.Error(), "Cannot allocate memory"):
+		return &function.Error{Op: op, Class: function.ClassOverload, Kind: "no-memory", Err: err}
+	}
+	return nil
+}
+
 // trace is an error with the Wasm stack it happened on.
 type trace struct {
 	err    error

@@ -16,7 +16,7 @@ import (
 //
 // It returns nil when the guest itself said how its event ended (res.Outcome), otherwise a *function.Error whose Kind is
 // timeout, cpu, trap, stack, memory, table, link, init, exit, status, abort, output-limit, no-slot, deadline, loading,
-// no-module, stopping or another word of abi. res holds the log lines and the usage in any case.
+// no-module, no-exec, no-memory, stopping or another word of abi, admission or Compile. res holds the log lines and the usage in any case.
 func (e *Engine) Invoke(ctx context.Context, call *function.Call, res *function.Result) error {
 	res.Reset()
 	start := time.Now()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"mayfly/function"
@@ -305,8 +304,8 @@ func (e *Engine) fetch(ctx context.Context, key moduleKey) (*module, error) {
 // link loads native code and resolves its imports. An error of kind native-code means that other native code may do.
 func (e *Engine) link(key moduleKey, native []byte) (*module, error) {
 	code, err := e.lib.Load(native)
-	if err != nil && strings.Contains(err.Error(), "Cannot allocate memory") {
-		return nil, &function.Error{Op: "load", Class: function.ClassOverload, Kind: "no-memory", Err: err}
+	if fault := nodeFault("load", err); fault != nil {
+		return nil, fault
 	}
 	if err != nil {
 		return nil, &function.Error{Op: "load", Class: function.ClassRetry, Kind: "native-code", Err: err}
