@@ -155,7 +155,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Node: a.cfg.Node.Name, Workers: a.engine.Info().Slots, MaxQueued: a.cfg.Limits.Queued,
 		SpillAfter: a.cfg.Limits.SpillAfter, Window: a.window(),
 	}, dispatch.Deps{
-		Local: a.engine, Store: a.store, Journal: a.journal, Graves: a.journal, Outbox: a.outbox, View: a,
+		Local: a.engine, Store: a.store, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a,
 		Observer: a.stories, Secrets: a.secrets, Log: a.log.With("part", "dispatch"),
 	})
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))

@@ -37,6 +37,10 @@ type Journal interface {
 	RescheduleOps(e *journal.Entry) []store.Op
 	RemoveOps(function string, seq uint64) []store.Op
 	Removed(function string, seq uint64)
+}
+
+// Loader reads back what was journaled.
+type Loader interface {
 	Load(function string, seq uint64) (*journal.Entry, error)
 }
 
@@ -98,6 +102,7 @@ type Deps struct {
 	Peers    func(node string) (Invoker, bool) // nil on a node that is alone
 	Store    Store
 	Journal  Journal
+	Loader   Loader
 	Graves   Graves
 	Outbox   Outbox
 	View     Viewer

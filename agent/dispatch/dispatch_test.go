@@ -60,7 +60,7 @@ func newBench(t *testing.T, g guest, change func(*function.Manifest, *Route)) *b
 
 func (b *bench) start(g guest) {
 	b.d = New(Config{Node: "here", Window: 10, SpillAfter: 100 * time.Millisecond}, Deps{
-		Local: g, Store: b.store, Journal: b.journal, Graves: b.journal, Outbox: b.outbox,
+		Local: g, Store: b.store, Journal: b.journal, Loader: b.journal, Graves: b.journal, Outbox: b.outbox,
 		View: alone{}, Observer: quiet{}, Log: slog.New(slog.DiscardHandler),
 	})
 	b.d.Deploy([]*function.Function{b.fn}, []*Route{b.route})

@@ -65,7 +65,7 @@ func (d *Dispatcher) fetch(t *task) bool {
 	if t.ev != nil {
 		return true
 	}
-	e, err := d.dep.Journal.Load(t.unit.name, t.seq)
+	e, err := d.dep.Loader.Load(t.unit.name, t.seq)
 	switch {
 	case err != nil && function.ClassOf(err) == function.ClassFatal:
 		d.fail(err)
