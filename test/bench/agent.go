@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,23 +75,37 @@ func (a *agent) stop() error {
 
 // deploy deploys an example under a name, with its topics moved below that name when it is not the example's own.
 func (a *agent) deploy(example, name string) error {
+	return a.deployEdited(example, name, func(manifest string) string {
+		if name == example {
+			return manifest
+		}
+		manifest = strings.Replace(manifest, fmt.Sprintf("= %q", example), fmt.Sprintf("= %q", name), 1)
+		return strings.Replace(manifest, "\"bench/", fmt.Sprintf("\"bench/%s/", name), 1)
+	})
+}
+
+// deployQoS deploys an example that is subscribed with that QoS.
+func (a *agent) deployQoS(example string, qos byte) error {
+	return a.deployEdited(example, example, func(manifest string) string {
+		return regexp.MustCompile(`(?m)^qos\s*=.*$`).ReplaceAllString(manifest, fmt.Sprintf("qos = %d", qos))
+	})
+}
+
+// deployEdited deploys an example with a manifest that was changed, without its tests, and waits until it is ready.
+func (a *agent) deployEdited(example, name string, edit func(string) string) error {
 	dir := filepath.Join("examples", example)
 	text, err := os.ReadFile(filepath.Join(dir, "function.toml"))
 	if err != nil {
 		return err
 	}
-	manifest := strings.Split(string(text), "[[test]]")[0]
-	if name != example {
-		manifest = strings.Replace(manifest, fmt.Sprintf("= %q", example), fmt.Sprintf("= %q", name), 1)
-		manifest = strings.Replace(manifest, "\"bench/", fmt.Sprintf("\"bench/%s/", name), 1)
-	}
+	manifest := edit(strings.Split(string(text), "[[test]]")[0])
 	m, err := function.ParseManifest("function.toml", []byte(manifest))
 	if err != nil {
 		return err
 	}
 	module, err := os.ReadFile(filepath.Join(dir, m.Module.Path))
 	if err != nil {
-		return fmt.Errorf("%w; build it with: make -C %s", err, dir)
+		return err
 	}
 	_, err = a.client.Deploy(context.Background(), admin.DeployRequest{File: "function.toml", Manifest: manifest}, module, nil)
 	if err != nil {

@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"mayfly/event"
 	"mayfly/test/bench/load"
 )
 
@@ -52,10 +53,17 @@ func (b *bench) stateful(a *agent, url string, events int) error {
 	if err != nil {
 		return err
 	}
-	body := strings.Repeat("x", 256)
+	// A thousand sensors whose readings cannot be compressed.
+	var seed [32]byte
+	noise := rand.NewChaCha8(seed)
+	reading := func(i int) event.Message {
+		data := make([]byte, 256)
+		_, _ = noise.Read(data) // never fails
+		return event.Message{Topic: fmt.Sprintf("bench/count/%d", i%1000), Data: data, QoS: 1}
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
 	defer cancel()
-	if err := load.Publish(ctx, url, "bench/count/1", []byte(body), events, 256); err != nil {
+	if err := load.Publish(ctx, url, reading, events, 256); err != nil {
 		return err
 	}
 	done := func() (uint64, error) {

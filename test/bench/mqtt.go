@@ -26,7 +26,7 @@ func subjects() []subject {
 	return []subject{
 		{"echo", baseline("plain"), "bench/in/1", "bench/out"},
 		{"echo that acknowledges after the broker", baseline("confirmed"), "bench/in/1", "bench/out"},
-		{"mayfly", function, "bench/in/1", "out/bench/in/1"},
+		{"mayfly", deployed, "bench/in/1", "out/bench/in/1"},
 	}
 }
 
@@ -53,7 +53,8 @@ func baseline(which string) func(*bench, string, byte, int) (int, func() error, 
 	}
 }
 
-func function(b *bench, url string, qos byte, inFlight int) (int, func() error, error) {
+// deployed starts an agent with the echo example.
+func deployed(b *bench, url string, qos byte, inFlight int) (int, func() error, error) {
 	dir, err := os.MkdirTemp(b.dir, "agent-")
 	if err != nil {
 		return 0, nil, err

@@ -107,6 +107,56 @@ func Open(ctx context.Context, t Target, rate int, long time.Duration) (Result, 
 	})
 }
 
+// Publish sends total messages at QoS 1, message(0) and so on, at most inFlight unconfirmed at a time, and returns when the broker
+// has confirmed them all. Nobody is expected to answer.
+func Publish(ctx context.Context, broker string, message func(i int) event.Message, total, inFlight int) error {
+	b := mqtt.Broker{Name: "load", URLs: []string{broker}, Window: inFlight}
+	pub, err := mqtt.NewPublisher(b, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() { _ = pub.Run(ctx) })
+	defer ended.Wait()
+	defer stop()
+	credit := make(chan error, inFlight)
+	for range inFlight {
+		credit <- nil
+	}
+	for sent := 0; sent < total+inFlight; {
+		select {
+		case err := <-credit:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for sent++; sent <= total; {
+			m := message(sent - 1)
+			err := pub.Publish(&m, confirmed(credit))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, mqtt.ErrDown) && !errors.Is(err, mqtt.ErrFull) {
+				return err
+			}
+			select {
+			case <-pub.Changes():
+			case <-time.After(time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+type confirmed chan<- error
+
+func (c confirmed) Confirmed(err error) { c <- err }
+
 // driver is one run.
 type driver struct {
 	target   Target
