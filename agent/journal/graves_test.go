@@ -115,23 +115,7 @@ func TestManyDeadLettersAreListedByPages(t *testing.T) {
 		}
 	}()
 	j := openJournal(t, Config{DeadQuota: 1 << 30}, s)
-	for i := 0; i < n; {
-		var ops []store.Op
-		var batch []*Entry
-		for range 1000 {
-			e := entry([]string{"f", "g"}[i%2], fmt.Sprint(i))
-			e.LastError = strings.Repeat("x", 50)
-			more, err := j.BuryOps(e, "trap")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ops, batch, i = append(ops, more...), append(batch, e), i+1
-		}
-		commit(t, s, ops, nil)
-		for _, e := range batch {
-			j.Buried(e)
-		}
-	}
+	buryMany(t, j, n)
 	j = openJournal(t, Config{DeadQuota: 1 << 30}, s)
 	runtime.GC()
 	var before, now runtime.MemStats
@@ -163,5 +147,27 @@ func TestManyDeadLettersAreListedByPages(t *testing.T) {
 	}
 	if peak > before.HeapAlloc+8<<20 {
 		t.Fatalf("the heap grew from %d to %d bytes", before.HeapAlloc, peak)
+	}
+}
+
+// buryMany makes n dead letters of two functions in turn.
+func buryMany(t *testing.T, j *Journal, n int) {
+	t.Helper()
+	for i := 0; i < n; {
+		var ops []store.Op
+		var batch []*Entry
+		for range 1000 {
+			e := entry([]string{"f", "g"}[i%2], fmt.Sprint(i))
+			e.LastError = strings.Repeat("x", 50)
+			more, err := j.BuryOps(e, "trap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ops, batch, i = append(ops, more...), append(batch, e), i+1
+		}
+		commit(t, j.store, ops, nil)
+		for _, e := range batch {
+			j.Buried(e)
+		}
 	}
 }
