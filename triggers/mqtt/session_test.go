@@ -327,12 +327,15 @@ func TestSetTopicsWhileDown(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	var b backoff
-	for n, limit := range []time.Duration{firstRetry, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9, 60e9} {
-		if got := b.next(time.Second); got < 0 || got >= limit {
-			t.Errorf("retry %d waits %v, want less than %v", n, got, limit)
+	next := func(up time.Duration, limits ...time.Duration) {
+		t.Helper()
+		for n, limit := range limits {
+			if got := b.next(up); got < 0 || got >= limit {
+				t.Errorf("up %v, retry %d waits %v, want less than %v", up, n, got, limit)
+			}
 		}
 	}
-	if got := b.next(stableFor); got >= firstRetry {
-		t.Errorf("after a good connection the first retry waits %v", got)
-	}
+	next(0, firstRetry, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9, 60e9)
+	next(time.Second, 4e9, 4e9, 4e9) // it comes up and does not stay
+	next(stableFor, firstRetry)
 }
