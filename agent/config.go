@@ -85,8 +85,8 @@ type LimitsConfig struct {
 
 // StoreConfig configures the store.
 type StoreConfig struct {
-	Floor   int64 `json:"floor" default:"32MiB" unit:"bytes" min:"16MiB" max:"1TiB" doc:"free disk space below which nothing is written"`
-	Ballast int64 `json:"ballast" default:"8MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"held back, and given up when the disk is full"`
+	Floor   int64 `json:"floor" default:"96MiB" unit:"bytes" min:"16MiB" max:"1TiB" doc:"free disk space below which nothing is written"`
+	Ballast int64 `json:"ballast" default:"16MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"held back, and given up when the disk is full"`
 }
 
 // LogConfig configures the agent's own log.

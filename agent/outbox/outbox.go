@@ -122,6 +122,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if len(o.pipes) == 0 {
+		<-ctx.Done() // a node without brokers has nothing to send, and nothing that failed
+	}
 	all.Wait()
 	for _, p := range o.pipes {
 		p.stop()

@@ -52,7 +52,7 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 	case verb == "config" && len(rest) == 1 && rest[0] == "sample":
 		_, err = stdout.Write(sample())
 	case verb == "serve-test":
-		err = serveTest(ctx, rest, stderr)
+		err = serveTest(ctx, rest, stdin, stderr)
 	case verb == "version", verb == "--version":
 		fmt.Fprintln(stdout, "mayflyd", version)
 	case verb == "help", verb == "--help", verb == "-h":

@@ -85,8 +85,9 @@ func logger(c *agent.LogConfig, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// serveTest runs an agent that has no broker, keeps nothing and only answers dry runs.
-func serveTest(ctx context.Context, args []string, stderr io.Writer) error {
+// serveTest runs an agent that has no broker, keeps nothing and only answers dry runs, until ctx or standard input ends: it
+// does not outlive the command that started it, however that ended.
+func serveTest(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
 	flags := flag.NewFlagSet("serve-test", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	socket := flags.String("socket", "", "")
@@ -103,5 +104,11 @@ func serveTest(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin) // ends when the starter has, one way or the other
+		cancel()
+	}()
 	return a.Run(ctx)
 }
