@@ -97,14 +97,15 @@ func classify(err error, f *function.Function, res *function.Result) error {
 	switch {
 	case fail.Stopped == wasmtime.StopWall:
 		e.Kind, cause = "timeout", fmt.Errorf("stopped after %v", res.Usage.Wall.Round(1e6))
-		e.Hint = "limits.timeout is " + l.Timeout.String()
+		e.Hint = "limits.timeout is " + l.Timeout.String() + ": raise it if the function needs that long"
 	case fail.Stopped == wasmtime.StopCPU:
 		e.Kind, cause = "cpu", fmt.Errorf("stopped after %v of CPU time", res.Usage.CPU.Round(1e6))
-		e.Hint = "limits.cpu is " + l.CPU.String()
+		e.Hint = "limits.cpu is " + l.CPU.String() + ": raise it if the function needs that long"
 	case fail.Stopped == wasmtime.StopCancel:
 		e.Kind, e.Class, cause = "stopping", function.ClassOverload, errors.New("stopped because the agent is stopping")
 	case fail.Code == wasmtime.TrapStackOverflow:
 		e.Kind = "stack"
+		e.Hint = fmt.Sprintf("limits.stack is %d bytes: raise it if the recursion is meant", l.Stack)
 	case fail.Code != wasmtime.NoTrap:
 		if res.Usage.Memory > l.Memory-l.Memory/8 {
 			e.Hint = fmt.Sprintf("it used %d of its %d bytes of memory: raise limits.memory if it ran out", res.Usage.Memory, l.Memory)

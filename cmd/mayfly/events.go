@@ -123,7 +123,8 @@ func (a *app) eventLine(r admin.EventRecord) string {
 		parts = append(parts, a.paint(escape(r.Outcome)))
 	}
 	if r.Error != nil {
-		parts = append(parts, escape(r.Error.Message))
+		why, _, _ := strings.Cut(r.Error.Message, "\n") // the stack of a trap is for -o wide
+		parts = append(parts, escape(why))
 	}
 	for _, p := range r.Published {
 		parts = append(parts, "published "+escape(p.Topic))
@@ -137,7 +138,7 @@ func (a *app) eventLine(r admin.EventRecord) string {
 // story is an event in full, one line per thing that happened.
 func (a *app) story(w io.Writer, r admin.EventRecord) {
 	fmt.Fprintf(w, "%s  event %s\n", a.clock(r.Time), escape(r.ID))
-	line := func(what, text string) { fmt.Fprintf(w, "    %-10s %s\n", what, escape(text)) }
+	line := func(what, text string) { fmt.Fprintf(w, "    %-10s %s\n", what, indent(escapeText(text), "               ")) }
 	flags := ""
 	for _, f := range []struct {
 		on   bool

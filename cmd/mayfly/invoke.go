@@ -88,7 +88,7 @@ func (a *app) ranDetail(w io.Writer, r admin.Ran) {
 	}
 	switch {
 	case r.Error != nil:
-		fmt.Fprintf(a.Stderr, "error: %s\n", escape(r.Error.Message))
+		fmt.Fprintf(a.Stderr, "error: %s\n", indent(escapeText(r.Error.Message), "       ")) // a trap's stack has lines
 		if r.Error.Hint != "" {
 			fmt.Fprintf(a.Stderr, "next:  %s\n", escape(r.Error.Hint))
 		}

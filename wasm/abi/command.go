@@ -115,7 +115,7 @@ func (s *Session) emit(message event.Message) error {
 }
 
 func (s *Session) reject(kind string, err error) error {
-	return &function.Error{Op: "invoke", Subject: s.policy.fn.Name(), Class: function.ClassReject, Kind: kind, Err: err}
+	return &function.Error{Op: "invoke", Subject: s.policy.fn.Name(), Class: function.ClassReject, Kind: kind, Err: err, Hint: s.advice(kind)}
 }
 
 // expand replaces {name} in an output topic by what the trigger's pattern captured.

@@ -250,5 +250,21 @@ func (s *Session) verdict(ret int32, err error) (function.Outcome, error) {
 func (s *Session) failure(kind string, err error) error {
 	return &function.Error{
 		Op: "invoke", Subject: s.policy.fn.Name(), Class: function.ClassRetry, Kind: kind, Err: err, After: s.res.RetryAfter,
+		Hint: s.advice(kind),
 	}
+}
+
+// advice says what to do about a guest that failed in that way, "" when the error says it all.
+func (s *Session) advice(kind string) string {
+	switch l := s.policy.limits; kind {
+	case "output-limit":
+		return fmt.Sprintf("limits.output is %d bytes: raise it in the manifest, or say less for one event", l.Output)
+	case "publish-limit":
+		return fmt.Sprintf("limits.publishes is %d: raise it in the manifest, or say less for one event", l.Publishes)
+	case "trap":
+		return "a fault in the function: repeat it with mayfly test, built with debug names to see them in the stack"
+	case "exit":
+		return "exit 0 is done, 75 retry, 65 reject; its standard error is in: mayfly logs " + s.policy.fn.Name()
+	}
+	return ""
 }
