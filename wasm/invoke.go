@@ -15,7 +15,7 @@ import (
 // ctx is looked at before the guest starts, not while it runs: its limits end it.
 //
 // It returns nil when the guest itself said how its event ended (res.Outcome), otherwise a *function.Error whose Kind is
-// timeout, cpu, trap, stack, memory, table, link, init, exit, status, abort, output-limit, no-slot, deadline, loading,
+// timeout, cpu, trap, stack, memory, table, link, init, exit, status, abort, output-limit, payload-limit, no-slot, deadline, loading,
 // no-module, no-exec, no-memory, stopping or another word of abi, admission or Compile. res holds the log lines and the usage in any case.
 func (e *Engine) Invoke(ctx context.Context, call *function.Call, res *function.Result) error {
 	res.Reset()
@@ -55,8 +55,13 @@ func earliest(ctx context.Context, call *function.Call, now time.Time) time.Time
 	return at
 }
 
-// enter counts the call as running, unless it is too late for it.
+// enter counts the call as running, unless its event is too large or it is too late for it.
 func (e *Engine) enter(call *function.Call, deadline, now time.Time) error {
+	if n, limit := int64(len(call.Event.Data)), call.Function.Manifest.Limits.Payload; limit > 0 && n > limit {
+		return &function.Error{Op: "invoke", Subject: call.Function.Name(), Class: function.ClassReject, Kind: "payload-limit",
+			Err:  fmt.Errorf("the event has %d bytes; the manifest takes %d", n, limit),
+			Hint: "raise limits.payload in the manifest if such events are meant"}
+	}
 	if !now.Before(deadline) {
 		return &function.Error{Op: "invoke", Subject: call.Function.Name(), Class: function.ClassOverload, Kind: "deadline",
 			Err: errors.New("its deadline had passed before it could start")}

@@ -278,3 +278,14 @@ func invalid(t *testing.T) []byte {
 	b[i] = 0x42 // i64.const
 	return b
 }
+
+// An event of the permitted size runs; one byte more and nothing is started.
+func TestPayloadLimit(t *testing.T) {
+	r := newRig(t, nil)
+	f := r.function(handler(`(i32.const 0)`), func(m *function.Manifest) { m.Limits.Payload = 10 })
+	r.must(f, "0123456789")
+	res, err := r.invoke(f, "0123456789x")
+	if function.KindOf(err) != "payload-limit" || function.ClassOf(err) != function.ClassReject || res.Usage.Wall != 0 {
+		t.Errorf("%v, usage %+v", err, res.Usage)
+	}
+}
