@@ -86,7 +86,7 @@ func (e *Engine) compile(ctx context.Context, module []byte) ([]byte, time.Durat
 		return nil, 0, &function.Error{Op: "compile", Class: function.ClassOverload, Kind: "loading", Err: ctx.Err()}
 	}
 	e.compiles.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.CompileWall)
+	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.CompileWall, errTooLong)
 	defer cancel()
 	start := time.Now()
 	native, err := e.child(ctx, module)
@@ -134,19 +134,24 @@ func (e *Engine) childArgs() []string {
 	return []string{string(args)}
 }
 
+// errTooLong is the cause of a context that ended because of CompileWall.
+var errTooLong = errors.New("the compiler took too long")
+
 // childFailed says why the compiler did not succeed.
 func (e *Engine) childFailed(ctx context.Context, err error, said string) error {
 	const hint = "modules that take this much to compile are refused; split large functions, or compile with less optimisation"
+	switch cause := context.Cause(ctx); {
+	case cause == errTooLong:
+		return rejected("compile-time", hint, fmt.Errorf("compiling took longer than %v", e.cfg.CompileWall))
+	case cause != nil: // whoever asked has gone, or the engine is being closed
+		return &function.Error{Op: "compile", Class: function.ClassOverload, Kind: "stopping", Err: cause}
+	}
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
 		return &function.Error{Op: "compile", Class: function.ClassRetry, Kind: "compiler", Err: fmt.Errorf("run the compiler: %w", err)}
 	}
 	status := exit.Sys().(syscall.WaitStatus)
 	switch {
-	case ctx.Err() == context.DeadlineExceeded:
-		return rejected("compile-time", hint, fmt.Errorf("compiling took longer than %v", e.cfg.CompileWall))
-	case ctx.Err() != nil:
-		return &function.Error{Op: "compile", Class: function.ClassOverload, Kind: "stopping", Err: ctx.Err()}
 	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU*9/10):
 		return rejected("compile-cpu", hint, fmt.Errorf("compiling took more than %v of CPU time", e.cfg.CompileCPU))
 	case exit.ExitCode() == exitInvalid:

@@ -143,6 +143,16 @@ func TestNodeFaultsAreNotTheModules(t *testing.T) {
 	}
 }
 
+// Who asks for a module to be compiled and goes away before it is has not found out anything about the module.
+func TestGoingAwayIsNotTheModulesFault(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.CompileCommand = []string{"/bin/sh", "-c", "while :; do :; done"} })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := r.Compile(ctx, wat(t, handler(echo)), admission.Limits{}); function.ClassOf(err) != function.ClassOverload {
+		t.Error(err)
+	}
+}
+
 // Many events of one function that is not compiled yet start one compiler.
 func TestOneCompilationForMany(t *testing.T) {
 	r := newRig(t, nil)
