@@ -1,0 +1,71 @@
+package main
+
+import "time"
+
+// cases are all of them, the cheap ones first.
+func cases() []torment {
+	return []torment{
+		{"kill-agent", "kill -9 of the agent at random moments under load", false, killAgent},
+		{"stop-agent", "SIGTERM of the agent at random moments under load", false, stopAgent},
+		{"pause-agent", "SIGSTOP of the agent for a second, ten and sixty", false, pauseAgent},
+		{"broker-restart", "the broker ends and starts again, with persistence", false, brokerRestart},
+		{"broker-amnesia", "kill -9 of a broker without persistence", false, brokerAmnesia},
+		{"broker-pause", "SIGSTOP of the broker for a second, ten and sixty", false, brokerPause},
+		{"link-cut", "connections are reset, some in the middle of a packet", false, linkCut},
+		{"link-half-open", "nothing passes and nothing is closed, longer than the keep-alive", false, linkHalfOpen},
+		{"link-slow", "1 KB/s, then 200 ms of delay", false, linkSlow},
+		{"power-cut", "the power goes: every write since the last flush of the disk is lost, kept or torn by chance", true, powerCut},
+	}
+}
+
+// killAgent: everything the broker promised has its effect, once on state, in order, however often the agent dies.
+func killAgent(t *trial) error {
+	if err := t.begin(world{}); err != nil {
+		return err
+	}
+	t.load.rate.Store(4000)
+	kills := pick(t.workshop, 25, 500)
+	for range kills {
+		t.sleep(t.between(10*time.Millisecond, 600*time.Millisecond))
+		if err := t.agent.kill(); err != nil {
+			return err
+		}
+		if err := t.again(); err != nil {
+			return err
+		}
+	}
+	t.bounds.recovery, t.bounds.duplicates = 2*time.Second, kills*atOnce
+	return t.settle()
+}
+
+// atOnce is how many publishes one crash may repeat: what the broker sent and was not acknowledged, and what the outbox sent and
+// had not erased.
+const atOnce = 20 + 256
+
+// again starts the agent and waits until it works.
+func (t *trial) again() error {
+	began := time.Now()
+	if err := t.agent.start(); err != nil {
+		return err
+	}
+	return t.recovered(began, 20*time.Second)
+}
+
+// stopAgent: a stop in good order repeats next to nothing.
+func stopAgent(t *trial) error {
+	if err := t.begin(world{}); err != nil {
+		return err
+	}
+	t.load.rate.Store(4000)
+	for range pick(t.workshop, 5, 50) {
+		t.sleep(t.between(10*time.Millisecond, 600*time.Millisecond))
+		if err := t.agent.stop(); err != nil {
+			return err
+		}
+		if err := t.again(); err != nil {
+			return err
+		}
+	}
+	t.bounds.recovery = 2 * time.Second
+	return t.settle()
+}
