@@ -152,7 +152,7 @@ func (e *Engine) childFailed(ctx context.Context, err error, said string) error 
 	}
 	status := exit.Sys().(syscall.WaitStatus)
 	switch {
-	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU*9/10):
+	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL && cpuOf(exit) >= e.cfg.CompileCPU-accountLag):
 		return rejected("compile-cpu", hint, fmt.Errorf("compiling took more than %v of CPU time", e.cfg.CompileCPU))
 	case exit.ExitCode() == exitInvalid:
 		refusal := errors.New(firstLine(said, "the compiler refused it"))
@@ -168,6 +168,9 @@ func (e *Engine) childFailed(ctx context.Context, err error, said string) error 
 	// It aborted: out of its memory, or a fault of the compiler that this module meets. Nothing of it runs here.
 	return rejected("compile-memory", hint, fmt.Errorf("the compiler gave up within %d MiB (%v): %s", e.cfg.CompileMemory>>20, exit, firstLine(said, "it said nothing")))
 }
+
+// accountLag is how far the account of a process may be behind the clock that its CPU limit goes by.
+const accountLag = 500 * time.Millisecond
 
 func cpuOf(exit *exec.ExitError) time.Duration { return exit.UserTime() + exit.SystemTime() }
 
