@@ -38,6 +38,7 @@ type Event struct {
 
 	TraceParent string // W3C trace context, empty when unknown
 	User        []Attr // further attributes, visible to functions as user.<name>
+	Captures    []Attr // what stands for the {names} of an HTTP route, visible as topic.<name>
 
 	Data []byte
 }

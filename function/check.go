@@ -44,7 +44,8 @@ func (c checker) all() {
 	for i, t := range c.file.Trigger.Cron {
 		path := fmt.Sprintf("trigger.cron[%d].schedule", i)
 		if c.Said(path) && !c.Faulty(path) {
-			c.issue(path, checkSchedule(t.Schedule))
+			_, err := ParseSchedule(t.Schedule)
+			c.issue(path, err)
 		}
 	}
 	c.twins()

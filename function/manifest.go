@@ -114,9 +114,20 @@ type HTTPTrigger struct {
 
 // CronTrigger runs a function on a schedule.
 type CronTrigger struct {
-	Schedule string `json:"schedule" required:"true" doc:"Five fields: minute hour day month weekday."`
-	Scope    Scope  `json:"scope" default:"cluster" words:"cluster|node"`
+	Schedule string  `json:"schedule" required:"true" doc:"Five fields: minute hour day month weekday, after an optional CRON_TZ=Area/City; or @hourly, @every 90s and the like."`
+	Scope    Scope   `json:"scope" default:"cluster" words:"cluster|node"`
+	Misfire  Misfire `json:"misfire" default:"once" words:"skip|once|all" doc:"What to do when the device was off or asleep when it was due."`
 }
+
+// Misfire says what happens to times that passed while the node was off, asleep, or the function paused.
+type Misfire string
+
+// Policies for times that were missed.
+const (
+	MisfireSkip Misfire = "skip" // nothing
+	MisfireOnce Misfire = "once" // default: one run, for the latest of them
+	MisfireAll  Misfire = "all"  // a run for each, the latest 100 at most
+)
 
 // Output says what becomes of a command's standard output.
 type Output struct {
@@ -165,6 +176,7 @@ type Permissions struct {
 	Publish []string `json:"publish,omitempty"` // topic filters; the filter of [output] topic is among them
 	HTTP    []string `json:"http,omitempty"`    // URL patterns: "https://host/path", * at the end for anything that follows
 	Secrets []string `json:"secrets,omitempty"` // names
+	Loop    bool     `json:"loop,omitempty" doc:"What it publishes may come back to it, directly or through other functions."`
 }
 
 // Setting is one value of [config].

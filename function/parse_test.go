@@ -42,7 +42,7 @@ func TestParseManifest(t *testing.T) {
 			When: "json.t > 70", Overflow: OverflowSpill,
 		}},
 		HTTP:   []HTTPTrigger{{Method: "POST", Path: "/overheat/{line}", Auth: "jwt"}},
-		Cron:   []CronTrigger{{Schedule: "*/5 * * * *", Scope: ScopeCluster}},
+		Cron:   []CronTrigger{{Schedule: "*/5 * * * *", Scope: ScopeCluster, Misfire: MisfireOnce}},
 		Output: Output{Format: "raw", QoS: 1},
 		Limits: Limits{
 			Memory: 8 << 20, Timeout: 500 * time.Millisecond, CPU: 500 * time.Millisecond, Concurrency: 4, Payload: 256 << 10,

@@ -67,21 +67,3 @@ func TestConflictsAgainstServeMux(t *testing.T) {
 		t.Error("no routes conflicted; the test shows nothing")
 	}
 }
-
-func TestCheckSchedule(t *testing.T) {
-	for _, s := range []string{
-		"* * * * *", "*/5 * * * *", "0 6 1,15 * mon-fri", "0-30/10 0 31 DEC 7", "CRON_TZ=Europe/Berlin 0 6 * * *", "@hourly", "CRON_TZ=UTC @daily",
-	} {
-		if err := checkSchedule(s); err != nil {
-			t.Errorf("%q: %v", s, err)
-		}
-	}
-	for _, s := range []string{
-		"", "*", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * * 8", "*/0 * * * *", "5-1 * * * *",
-		"5/2 * * * *", "a * * * *", "1,,2 * * * *", "-1 * * * *", "1- * * * *", "@never", "every day", "CRON_TZ= 0 6 * * *", "CRON_TZ=a;b 0 6 * * *", "* * * * mon,", "*/99999 * * * *",
-	} {
-		if err := checkSchedule(s); err == nil {
-			t.Errorf("%q is accepted", s)
-		}
-	}
-}

@@ -14,6 +14,7 @@ import (
 //	event   form 1 | trigger | lane (8) | retry | received | event | data (the rest)
 //	retry   attempt (uvarint) | not before | delay in ms it was written with (uvarint) | last error
 //	event:  id source type subject contenttype dataschema broker topic traceparent | time | flags | delivery | attributes
+//	        | captures (if flagged)
 //
 // A rescheduled entry gets a second, small record (form 2 | retry) beside the first: an attempt does not rewrite the event.
 const (
@@ -23,6 +24,7 @@ const (
 )
 
 const (
+	flagCaptures = 1 << 5
 	flagRetained = 1 << 6
 	flagDup      = 1 << 7
 )
@@ -75,14 +77,25 @@ func encodeEvent(b []byte, e *Entry, now time.Time) []byte {
 	if ev.Dup {
 		flags |= flagDup
 	}
+	if len(ev.Captures) > 0 {
+		flags |= flagCaptures
+	}
 	b = appendText(append(b, flags), ev.Delivery.Session)
 	b = binary.AppendUvarint(b, ev.Delivery.Epoch)
 	b = binary.AppendUvarint(b, uint64(ev.Delivery.PacketID))
-	b = binary.AppendUvarint(b, uint64(len(ev.User)))
-	for _, a := range ev.User {
-		b = appendText(appendText(b, a.Name), a.Value)
+	b = appendAttrs(b, ev.User)
+	if len(ev.Captures) > 0 {
+		b = appendAttrs(b, ev.Captures)
 	}
 	return append(b, ev.Data...)
+}
+
+func appendAttrs(b []byte, attrs []event.Attr) []byte {
+	b = binary.AppendUvarint(b, uint64(len(attrs)))
+	for _, a := range attrs {
+		b = appendText(appendText(b, a.Name), a.Value)
+	}
+	return b
 }
 
 // decoder takes a record apart. After the first thing that is missing or impossible everything is zero and bad is set.
@@ -159,6 +172,17 @@ func (d *decoder) retry(e *Entry, now time.Time) {
 	}
 }
 
+func (d *decoder) attrs() (all []event.Attr) {
+	n := d.uvarint()
+	if n > maxAttrs {
+		d.fail()
+	}
+	for i := uint64(0); i < n && !d.bad; i++ {
+		all = append(all, event.Attr{Name: d.text(), Value: d.text()})
+	}
+	return all
+}
+
 func (d *decoder) error() error {
 	if d.bad {
 		return errRecord
@@ -193,12 +217,12 @@ func decodeEvent(b []byte, e *Entry, now time.Time, withData bool) (int, error) 
 	ev.Delivery.Session, ev.Delivery.Epoch = d.text(), d.uvarint()
 	packet := d.uvarint()
 	ev.Delivery.PacketID = uint16(packet)
-	n := d.uvarint()
-	if n > maxAttrs || packet > 0xffff || flags&^(3|flagRetained|flagDup) != 0 {
+	if packet > 0xffff || flags&^(3|flagCaptures|flagRetained|flagDup) != 0 {
 		d.fail()
 	}
-	for i := uint64(0); i < n && !d.bad; i++ {
-		ev.User = append(ev.User, event.Attr{Name: d.text(), Value: d.text()})
+	ev.User = d.attrs()
+	if flags&flagCaptures != 0 {
+		ev.Captures = d.attrs()
 	}
 	if withData && len(d.b) > 0 {
 		ev.Data = append([]byte(nil), d.b...)

@@ -49,8 +49,10 @@ func anyEntry(t *rapid.T) *Entry {
 			t.Fatalf("event.Event has a field %s of a kind this test does not know", name)
 		}
 	}
-	return &Entry{Trigger: rapid.String().Draw(t, "trigger"), Lane: rapid.Uint64().Draw(t, "lane"), Attempt: rapid.IntRange(0, 1000).Draw(t, "attempt"),
-		NotBefore: anyTime(t, "not before"), Received: anyTime(t, "received"), LastError: rapid.String().Draw(t, "error"), Event: ev}
+	return &Entry{
+		Trigger: rapid.String().Draw(t, "trigger"), Lane: rapid.Uint64().Draw(t, "lane"), Attempt: rapid.IntRange(0, 1000).Draw(t, "attempt"),
+		NotBefore: anyTime(t, "not before"), Received: anyTime(t, "received"), LastError: rapid.String().Draw(t, "error"), Event: ev,
+	}
 }
 
 func TestRecordsKeepEverything(t *testing.T) {

@@ -122,8 +122,10 @@ func openJournal(t testing.TB, cfg Config, s Store) *Journal {
 }
 
 func entry(function, id string) *Entry {
-	return &Entry{Function: function, Trigger: "mqtt[0]", Lane: 7, Attempt: 1, Received: time.Now(),
-		Event: &event.Event{ID: id, Topic: "plant/7/temp", Type: event.TypeMQTT, Data: []byte("data of " + id)}}
+	return &Entry{
+		Function: function, Trigger: "mqtt[0]", Lane: 7, Attempt: 1, Received: time.Now(),
+		Event: &event.Event{ID: id, Topic: "plant/7/temp", Type: event.TypeMQTT, Data: []byte("data of " + id)},
+	}
 }
 
 // add appends entries and waits for the sync.

@@ -155,8 +155,10 @@ func (j *Journal) condemn(b badRecord) {
 	if name == "" {
 		name = "journal"
 	}
-	e := &Entry{Seq: seq, Function: name, LastError: b.err.Error(),
-		Event: &event.Event{ID: "corrupt", Source: "journal", Type: "mayfly.journal.corrupt", Data: b.raw}}
+	e := &Entry{
+		Seq: seq, Function: name, LastError: b.err.Error(),
+		Event: &event.Event{ID: "corrupt", Source: "journal", Type: "mayfly.journal.corrupt", Data: b.raw},
+	}
 	ops, err := j.BuryOps(e, "corrupt")
 	if err == nil {
 		err = j.store.Submit(append(ops, store.Op{Key: b.key, Delete: true}), nil)

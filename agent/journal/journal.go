@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"mayfly/event"
 	"mayfly/function"
 	"mayfly/store"
 )
@@ -214,8 +215,10 @@ func (j *Journal) Appended(entries []*Entry) {
 // size is what e's event record takes, but for the few bytes that only the clock decides.
 func (e *Entry) size() int {
 	n := len(e.Event.Data) + len(e.Trigger) + len(e.LastError) + len(e.Event.ID) + len(e.Event.Source) + len(e.Event.Topic) + 80
-	for _, a := range e.Event.User {
-		n += len(a.Name) + len(a.Value) + 2
+	for _, attrs := range [...][]event.Attr{e.Event.User, e.Event.Captures} {
+		for _, a := range attrs {
+			n += len(a.Name) + len(a.Value) + 2
+		}
 	}
 	return n
 }
