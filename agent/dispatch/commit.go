@@ -99,7 +99,7 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 		ops = append(ops, d.dep.Journal.RemoveOps(t.unit.name, t.seq)...)
 	}
 	published := len(w.res.Publishes) > 0
-	err := d.dep.Store.Submit(ops, func(err error) {
+	done := func(err error) {
 		if err != nil {
 			d.fail(err)
 			d.over(t, triggers.Settlement{Err: err})
@@ -112,7 +112,8 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 			d.dep.Journal.Removed(t.unit.name, t.seq)
 		}
 		d.over(t, s)
-	})
+	}
+	err := t.unit.held.commit(d.dep.Store, name, w.res.Writes, func() error { return d.dep.Store.Submit(ops, done) })
 	if errors.Is(err, store.ErrConflict) {
 		return &function.Error{Op: "commit", Subject: name, Class: function.ClassConflict, Kind: "conflict", Err: err}
 	}

@@ -75,13 +75,15 @@ func (l *lane) pop() {
 	}
 }
 
-// unit is what the dispatcher keeps for a function as long as it is deployed or has events. Guarded by Dispatcher.mu, except stats.
+// unit is what the dispatcher keeps for a function as long as it is deployed or has events. Guarded by Dispatcher.mu, except stats
+// and held, which guard themselves.
 type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
 	running int
 	parked  []*lane
 	stats   Counters
+	held    ledger // of its state
 }
 
 func (u *unit) mayRun() bool {

@@ -65,6 +65,7 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 	defer d.mu.Unlock()
 	for _, u := range d.units {
 		u.fn = nil
+		u.held.forget() // what is removed loses its state, behind our back
 	}
 	for _, f := range functions {
 		d.unit(f.Name()).fn = f

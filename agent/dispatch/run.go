@@ -182,7 +182,7 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 		Deadline: now.Add(f.Manifest.Limits.Timeout), Node: d.cfg.Node,
 	}
 	if f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "" {
-		w.call.State = &state{d.dep.Store, f.Name()}
+		w.call.State = &state{d.dep.Store, f.Name(), &t.unit.held, d.now}
 	}
 	if len(f.Manifest.Permissions.Secrets) > 0 && d.dep.Secrets != nil {
 		w.call.Secrets = d.dep.Secrets(f)

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"time"
 
 	"mayfly/function"
 	"mayfly/store"
@@ -12,6 +13,8 @@ import (
 type state struct {
 	store Store
 	name  string
+	held  *ledger
+	now   func() time.Time
 }
 
 var _ function.State = (*state)(nil)
@@ -33,15 +36,8 @@ func (s *state) List(prefix, cursor []byte, yield func(key []byte) bool) error {
 	})
 }
 
-// Usage counts the bytes of all keys and values.
-func (s *state) Usage() (int64, error) {
-	base, sum := store.State.Prefix(s.name), int64(0)
-	err := s.store.Scan(base, nil, func(key, value []byte, _ uint64) bool {
-		sum += int64(len(key) - len(base) + len(value))
-		return true
-	})
-	return sum, err
-}
+// Usage returns the bytes of all keys and values.
+func (s *state) Usage() (int64, error) { return s.held.usage(s.store, s.name, s.now()) }
 
 func stateOps(name string, writes []function.StateWrite) []store.Op {
 	ops := make([]store.Op, 0, len(writes)+4)
