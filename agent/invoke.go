@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mayfly/admin"
+	"mayfly/agent/dispatch"
 	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -28,7 +29,7 @@ func (a *Agent) Invoke(ctx context.Context, name string, ev *event.Event) (admin
 	run := admin.Run{Node: a.cfg.Node.Name, Trigger: "invoke"}
 	wait := make(answer, 1)
 	trace := &function.Result{}
-	if err := a.dispatch.InvokeTraced(ctx, f.Name(), ev, wait, trace); err != nil {
+	if err := a.dispatch.Invoke(ctx, dispatch.Request{Function: f.Name(), Event: ev, Trace: trace}, wait); err != nil {
 		return run, err
 	}
 	select {
@@ -109,8 +110,10 @@ func (a *Agent) Publish(ctx context.Context, m event.Message) error {
 	case err := <-told:
 		return err
 	case <-ctx.Done():
-		return &function.Error{Op: "publish", Subject: m.Topic, Class: function.ClassRetry, Kind: admin.KindUnavailable,
-			Err: errors.New("the broker has not confirmed it yet"), Hint: "mayfly status"}
+		return &function.Error{
+			Op: "publish", Subject: m.Topic, Class: function.ClassRetry, Kind: admin.KindUnavailable,
+			Err: errors.New("the broker has not confirmed it yet"), Hint: "mayfly status",
+		}
 	}
 }
 

@@ -70,8 +70,10 @@ func hopeless(err error) bool {
 		return true
 	}
 	text := err.Error() // badger flattens the errors of the system into text
-	for _, s := range []string{"no space left", "read-only file system", "too many open files", "cannot allocate memory",
-		"permission denied", "directory lock"} {
+	for _, s := range []string{
+		"no space left", "read-only file system", "too many open files", "cannot allocate memory",
+		"permission denied", "directory lock",
+	} {
 		if strings.Contains(text, s) {
 			return true
 		}

@@ -181,8 +181,10 @@ func TestModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		m := &machine{dir: dir, synced: make(chan error, 100),
-			model: model{map[string]string{}, map[string]uint64{}, map[string]uint64{}}}
+		m := &machine{
+			dir: dir, synced: make(chan error, 100),
+			model: model{map[string]string{}, map[string]uint64{}, map[string]uint64{}},
+		}
 		m.start(t)
 		defer func() { m.stop(); <-m.ended; m.s.Close() }()
 		t.Repeat(rapid.StateMachineActions(m))

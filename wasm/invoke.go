@@ -58,13 +58,17 @@ func earliest(ctx context.Context, call *function.Call, now time.Time) time.Time
 // enter counts the call as running, unless its event is too large or it is too late for it.
 func (e *Engine) enter(call *function.Call, deadline, now time.Time) error {
 	if n, limit := int64(len(call.Event.Data)), call.Function.Manifest.Limits.Payload; limit > 0 && n > limit {
-		return &function.Error{Op: "invoke", Subject: call.Function.Name(), Class: function.ClassReject, Kind: "payload-limit",
+		return &function.Error{
+			Op: "invoke", Subject: call.Function.Name(), Class: function.ClassReject, Kind: "payload-limit",
 			Err:  fmt.Errorf("the event has %d bytes; the manifest takes %d", n, limit),
-			Hint: "raise limits.payload in the manifest if such events are meant"}
+			Hint: "raise limits.payload in the manifest if such events are meant",
+		}
 	}
 	if !now.Before(deadline) {
-		return &function.Error{Op: "invoke", Subject: call.Function.Name(), Class: function.ClassOverload, Kind: "deadline",
-			Err: errors.New("its deadline had passed before it could start")}
+		return &function.Error{
+			Op: "invoke", Subject: call.Function.Name(), Class: function.ClassOverload, Kind: "deadline",
+			Err: errors.New("its deadline had passed before it could start"),
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -279,16 +279,20 @@ func (e *Engine) fetch(ctx context.Context, key moduleKey) (*module, error) {
 		e.cache.drop(key.digest)
 	}
 	if e.cfg.Modules == nil {
-		return nil, &function.Error{Op: "load", Class: function.ClassNotHere, Kind: "no-module",
-			Err: errors.New("this node has no native code of the module and no copy of the module")}
+		return nil, &function.Error{
+			Op: "load", Class: function.ClassNotHere, Kind: "no-module",
+			Err: errors.New("this node has no native code of the module and no copy of the module"),
+		}
 	}
 	bytes, err := e.cfg.Modules.Module(ctx, key.digest)
 	if err != nil {
 		return nil, &function.Error{Op: "load", Class: function.ClassNotHere, Kind: "no-module", Err: err}
 	}
 	if function.DigestOf(bytes) != key.digest {
-		return nil, &function.Error{Op: "load", Class: function.ClassNotHere, Kind: "corrupt-module",
-			Err: errors.New("the stored module is not the one it should be")}
+		return nil, &function.Error{
+			Op: "load", Class: function.ClassNotHere, Kind: "corrupt-module",
+			Err: errors.New("the stored module is not the one it should be"),
+		}
 	}
 	limits := admission.Limits{Memory: e.cfg.SlotMemory, ABI: key.want}
 	if _, err := admission.Check(bytes, limits); err != nil {

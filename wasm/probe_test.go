@@ -86,6 +86,7 @@ func (l *loose) TempDir() string {
 	l.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
+
 func (l *loose) end() {
 	for i := len(l.cleanups) - 1; i >= 0; i-- {
 		l.cleanups[i]()

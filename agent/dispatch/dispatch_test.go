@@ -139,8 +139,10 @@ func TestRedeliveryOfAHandledEventDoesNotRunAgain(t *testing.T) {
 			return nil
 		}, func(m *function.Manifest, _ *Route) { m.State.Scope = function.ScopeNode })
 		deliver := func(id string, packet uint16, dup bool, data string) {
-			ev := &event.Event{ID: id, Topic: "in/a", Data: []byte(data), Dup: dup,
-				Delivery: event.Delivery{Session: "s1", Epoch: 1, PacketID: packet}}
+			ev := &event.Event{
+				ID: id, Topic: "in/a", Data: []byte(data), Dup: dup,
+				Delivery: event.Delivery{Session: "s1", Epoch: 1, PacketID: packet},
+			}
 			if err := b.d.Sink("s").Accept(t.Context(), ev, receipt{b.done, id}); err != nil {
 				t.Fatal(err)
 			}
@@ -424,7 +426,7 @@ func TestInvokeAnswersAndNeverRetries(t *testing.T) {
 		}, nil)
 		for i := range 2 {
 			id := fmt.Sprint(i)
-			if err := b.d.Invoke(t.Context(), "f", &event.Event{ID: id}, receipt{b.done, id}); err != nil {
+			if err := b.d.Invoke(t.Context(), Request{Function: "f", Event: &event.Event{ID: id}}, receipt{b.done, id}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -435,7 +437,7 @@ func TestInvokeAnswersAndNeverRetries(t *testing.T) {
 		if s, _ := b.done.of("1"); s.Err == nil || b.journal.len() != 0 {
 			t.Errorf("a failed invocation was settled with %+v", s)
 		}
-		if err := b.d.Invoke(t.Context(), "g", &event.Event{}, nil); function.KindOf(err) != "not-found" {
+		if err := b.d.Invoke(t.Context(), Request{Function: "g", Event: &event.Event{}}, nil); function.KindOf(err) != "not-found" {
 			t.Errorf("unknown function: %v", err)
 		}
 	})

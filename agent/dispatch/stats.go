@@ -1,9 +1,10 @@
 package dispatch
 
 import (
-	"mayfly/event"
 	"sync/atomic"
 	"time"
+
+	"mayfly/event"
 )
 
 // Loss is a reason why an event did not reach a function, or its effects did not become true. Every one is counted (D8).

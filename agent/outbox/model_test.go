@@ -224,8 +224,10 @@ func number(m event.Message) int {
 
 func TestRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := record{rapid.String().Draw(t, "function"), event.Message{Topic: rapid.String().Draw(t, "topic"),
-			Data: rapid.SliceOf(rapid.Byte()).Draw(t, "data"), QoS: byte(rapid.IntRange(0, 1).Draw(t, "qos")), Retain: rapid.Bool().Draw(t, "retain")}}
+		r := record{rapid.String().Draw(t, "function"), event.Message{
+			Topic: rapid.String().Draw(t, "topic"),
+			Data:  rapid.SliceOf(rapid.Byte()).Draw(t, "data"), QoS: byte(rapid.IntRange(0, 1).Draw(t, "qos")), Retain: rapid.Bool().Draw(t, "retain"),
+		}}
 		got, err := decode(encode(r))
 		if err != nil || got.function != r.function || got.msg.Topic != r.msg.Topic || !slices.Equal(got.msg.Data, r.msg.Data) ||
 			got.msg.QoS != r.msg.QoS || got.msg.Retain != r.msg.Retain {

@@ -153,8 +153,10 @@ func (o *Outbox) check(msgs []event.Message) error {
 	for i := range msgs {
 		p := o.pipe(msgs[i].Broker)
 		if p == nil {
-			return &function.Error{Op: "publish", Subject: msgs[i].Topic, Class: function.ClassReject, Kind: "unknown-broker",
-				Err: fmt.Errorf("there is no broker %q", msgs[i].Broker), Hint: "name it in the agent's configuration"}
+			return &function.Error{
+				Op: "publish", Subject: msgs[i].Topic, Class: function.ClassReject, Kind: "unknown-broker",
+				Err: fmt.Errorf("there is no broker %q", msgs[i].Broker), Hint: "name it in the agent's configuration",
+			}
 		}
 		if err := p.pub.Check(&msgs[i]); err != nil {
 			return err
@@ -191,8 +193,10 @@ func (o *Outbox) Send(msgs []event.Message, done func(error)) error {
 }
 
 func full(subject, what string) error {
-	return &function.Error{Op: "publish", Subject: subject, Class: function.ClassOverload, Kind: "outbox-full",
-		Err: errors.New("too many " + what), Hint: "is the broker connected? mayfly status"}
+	return &function.Error{
+		Op: "publish", Subject: subject, Class: function.ClassOverload, Kind: "outbox-full",
+		Err: errors.New("too many " + what), Hint: "is the broker connected? mayfly status",
+	}
 }
 
 // Ticket stands for messages whose operations are in a batch that is being committed; Release queues them once it is synced.
@@ -214,8 +218,10 @@ func (o *Outbox) Ops(name string, msgs []event.Message) ([]store.Op, Ticket, err
 	for i := range msgs {
 		value := encode(record{name, msgs[i]})
 		if len(value) > store.MaxValue {
-			return nil, Ticket{}, &function.Error{Op: "publish", Subject: msgs[i].Topic, Class: function.ClassReject, Kind: "too-large",
-				Err: fmt.Errorf("%d bytes with its topic, the disk takes %d", len(value), store.MaxValue)}
+			return nil, Ticket{}, &function.Error{
+				Op: "publish", Subject: msgs[i].Topic, Class: function.ClassReject, Kind: "too-large",
+				Err: fmt.Errorf("%d bytes with its topic, the disk takes %d", len(value), store.MaxValue),
+			}
 		}
 		total += int64(len(value))
 		b.entries[i] = entry{pipe: o.pipe(msgs[i].Broker), msg: msgs[i], size: int64(len(value)), function: name}

@@ -61,8 +61,10 @@ type Stats struct {
 }
 
 func newPipe(o *Outbox, name string, pub Publisher) *pipe {
-	return &pipe{box: o, name: name, pub: pub, work: make(chan struct{}, 1), quiet: make(chan struct{}, 1),
-		pending: map[uint64]struct{}{}, held: map[uint64]*entry{}}
+	return &pipe{
+		box: o, name: name, pub: pub, work: make(chan struct{}, 1), quiet: make(chan struct{}, 1),
+		pending: map[uint64]struct{}{}, held: map[uint64]*entry{},
+	}
 }
 
 // found notes a message of a former run.

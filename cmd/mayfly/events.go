@@ -138,7 +138,9 @@ func (a *app) eventLine(r admin.EventRecord) string {
 // story is an event in full, one line per thing that happened.
 func (a *app) story(w io.Writer, r admin.EventRecord) {
 	fmt.Fprintf(w, "%s  event %s\n", a.clock(r.Time), escape(r.ID))
-	line := func(what, text string) { fmt.Fprintf(w, "    %-10s %s\n", what, indent(escapeText(text), "               ")) }
+	line := func(what, text string) {
+		fmt.Fprintf(w, "    %-10s %s\n", what, indent(escapeText(text), "               "))
+	}
 	flags := ""
 	for _, f := range []struct {
 		on   bool

@@ -24,8 +24,10 @@ func TestEncodeRoundTrip(t *testing.T) {
 		words := rapid.SampledFrom([]string{"", "yes", "- a", "a: b", "~", "1e3", "0x1", "#", "a #b", "\t", "\u0085", "\u202e", "\U000e0001", "x\n  y\n", "é"})
 		word := rapid.OneOf(words, rapid.String())
 		leaf := func() record {
-			return record{Text: word.Draw(t, "text"), List: rapid.SliceOfN(word, 0, 3).Draw(t, "list"), N: rapid.Int().Draw(t, "n"),
-				Map: rapid.MapOfN(word, word, 0, 3).Draw(t, "map")}
+			return record{
+				Text: word.Draw(t, "text"), List: rapid.SliceOfN(word, 0, 3).Draw(t, "list"), N: rapid.Int().Draw(t, "n"),
+				Map: rapid.MapOfN(word, word, 0, 3).Draw(t, "map"),
+			}
 		}
 		in := leaf()
 		in.Deep = [][]record{{leaf(), leaf()}, {}, {leaf()}}

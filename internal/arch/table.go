@@ -78,7 +78,8 @@ func rows() []Row {
 			"the engine: it does not know who calls it",
 		},
 		{
-			"wasm/enginebench", []string{"event", "function", "wasm", "wasm/abi", "wasm/internal/wasmtime"},
+			"wasm/enginebench",
+			[]string{"event", "function", "wasm", "wasm/abi", "wasm/internal/wasmtime"},
 			"what an event costs, beside the library's own calls",
 		},
 

@@ -66,8 +66,12 @@ func run(only, out string) error {
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, short: os.Getenv("SHORT") != "", dir: dir, bin: "bin"}
 	groups := []group{
-		{"sandbox", (*bench).sandbox}, {"start", (*bench).starts}, {"disk", (*bench).disk},
-		{"mqtt", (*bench).throughput}, {"latency", (*bench).latency}, {"soak", (*bench).soak},
+		{"sandbox", (*bench).sandbox},
+		{"start", (*bench).starts},
+		{"disk", (*bench).disk},
+		{"mqtt", (*bench).throughput},
+		{"latency", (*bench).latency},
+		{"soak", (*bench).soak},
 	}
 	if err := b.guests(); err != nil {
 		return err

@@ -27,9 +27,11 @@ func (h *hook) ID() string { return "mayfly" }
 
 // Provides names the questions we answer.
 func (h *hook) Provides(q byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
+	return bytes.IndexByte([]byte{
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnQosPublish,
-		mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnSessionEstablished, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick}, q) >= 0
+		mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnSessionEstablished, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired, mqtt.OnRetainedExpired, mqtt.OnSysInfoTick,
+	}, q) >= 0
 }
 
 // OnConnect comes first, before the client is known to anybody else.

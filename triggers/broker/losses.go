@@ -27,8 +27,10 @@ const (
 )
 
 func (l loss) String() string {
-	return [...]string{"slow-subscriber", "queue-full", "offline-bytes", "session-expired", "retained-limit", "trigger-held",
-		"sink-refused", "unsettled", "window-timeout", "connection-refused", "forbidden", "malformed", "too-many-connections"}[l]
+	return [...]string{
+		"slow-subscriber", "queue-full", "offline-bytes", "session-expired", "retained-limit", "trigger-held",
+		"sink-refused", "unsettled", "window-timeout", "connection-refused", "forbidden", "malformed", "too-many-connections",
+	}[l]
 }
 
 type losses struct {

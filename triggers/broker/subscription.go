@@ -151,8 +151,10 @@ func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
 	case <-idle:
 		return nil
 	case <-timer.C:
-		return &function.Error{Op: "drain", Subject: s.spec.Name, Class: function.ClassRetry, Kind: "timeout",
-			Err: fmt.Errorf("%d events were unsettled when it began and some still are after %v", left, s.broker.limits.Drain)}
+		return &function.Error{
+			Op: "drain", Subject: s.spec.Name, Class: function.ClassRetry, Kind: "timeout",
+			Err: fmt.Errorf("%d events were unsettled when it began and some still are after %v", left, s.broker.limits.Drain),
+		}
 	}
 }
 

@@ -23,8 +23,10 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string)
 		ContentType: r.Header.Get("Content-Type"), TraceParent: traceParent(r.Header.Get("Traceparent")),
 	}
 	if strings.HasPrefix(strings.ToLower(ev.ContentType), "application/cloudevents") {
-		return nil, &problem{Status: http.StatusUnsupportedMediaType, Kind: "structured-mode", Title: "Structured CloudEvents are not understood",
-			Detail: "the attributes are in the body", Next: "send them as ce-* headers (binary content mode)"}
+		return nil, &problem{
+			Status: http.StatusUnsupportedMediaType, Kind: "structured-mode", Title: "Structured CloudEvents are not understood",
+			Detail: "the attributes are in the body", Next: "send them as ce-* headers (binary content mode)",
+		}
 	}
 	if err := cloudEvent(ev, r.Header); err != nil {
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "attributes", Title: "The event's attributes are not valid", Detail: err.Error()}
@@ -47,8 +49,10 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string)
 }
 
 func (g *Gateway) tooLarge() *problem {
-	return &problem{Status: http.StatusRequestEntityTooLarge, Kind: "too-large", Title: "The request is too large",
-		Detail: fmt.Sprintf("a body may have %d bytes", g.c.Limits.Body), Next: "send less, or raise the gateway's limit"}
+	return &problem{
+		Status: http.StatusRequestEntityTooLarge, Kind: "too-large", Title: "The request is too large",
+		Detail: fmt.Sprintf("a body may have %d bytes", g.c.Limits.Body), Next: "send less, or raise the gateway's limit",
+	}
 }
 
 func cloudEvent(ev *event.Event, h http.Header) error {

@@ -97,9 +97,14 @@ func TestAnswer(t *testing.T) {
 	}{
 		{"nothing", nil, 204, nil, ""},
 		{"data", &function.Response{Data: []byte("hi")}, 200, map[string]string{"Content-Type": "application/octet-stream"}, "hi"},
-		{"all", &function.Response{Status: 201, ContentType: "text/plain", Data: []byte("x"), Header: []event.Attr{
-			{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}, {Name: "content-length", Value: "900"}, {Name: "transfer-encoding", Value: "chunked"}}},
-			201, map[string]string{"Content-Type": "text/plain", "X-A": "1", "Content-Length": "", "Transfer-Encoding": "", "X-Content-Type-Options": "nosniff"}, "x"},
+		{
+			"all", &function.Response{Status: 201, ContentType: "text/plain", Data: []byte("x"), Header: []event.Attr{
+				{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}, {Name: "content-length", Value: "900"}, {Name: "transfer-encoding", Value: "chunked"},
+			}},
+			201,
+			map[string]string{"Content-Type": "text/plain", "X-A": "1", "Content-Length": "", "Transfer-Encoding": "", "X-Content-Type-Options": "nosniff"},
+			"x",
+		},
 		{"no content", &function.Response{Status: 204, Data: []byte("x")}, 204, nil, ""},
 		{"switching", &function.Response{Status: 101}, 502, nil, ""},
 		{"nonsense", &function.Response{Status: 9000}, 502, nil, ""},
@@ -204,8 +209,10 @@ func TestEvent(t *testing.T) {
 	}
 	w = call(g, post("f", "{}", "ce-specversion", "1.0", "ce-id", "7", "ce-source", "/s%20x", "ce-type", "t", "ce-time", "2026-01-02T03:04:05Z",
 		"ce-subject", "sub", "ce-dataschema", "urn:x", "ce-zone", "north", "ce-alpha", "1", "Content-Type", "application/json", "Traceparent", "junk"))
-	want := event.Event{ID: "7", Source: "/s x", Type: "t", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Subject: "sub", DataSchema: "urn:x",
-		ContentType: "application/json", User: []event.Attr{{Name: "alpha", Value: "1"}, {Name: "zone", Value: "north"}}, Data: []byte("{}")}
+	want := event.Event{
+		ID: "7", Source: "/s x", Type: "t", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Subject: "sub", DataSchema: "urn:x",
+		ContentType: "application/json", User: []event.Attr{{Name: "alpha", Value: "1"}, {Name: "zone", Value: "north"}}, Data: []byte("{}"),
+	}
 	if w.Code != 204 || fmt.Sprintf("%+v", *got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("%d\n got %+v\nwant %+v", w.Code, *got, want)
 	}
@@ -257,8 +264,10 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := gateway(t, settle(triggers.Settlement{}), func(c *Config) { c.Tokens = tokens })
-	for authorization, want := range map[string]int{"": 401, "Bearer " + token: 204, "bearer " + token: 204, "Bearer " + other: 401, "Bearer": 401,
-		"Basic " + token: 401, "Bearer " + hash: 401, token: 401} {
+	for authorization, want := range map[string]int{
+		"": 401, "Bearer " + token: 204, "bearer " + token: 204, "Bearer " + other: 401, "Bearer": 401,
+		"Basic " + token: 401, "Bearer " + hash: 401, token: 401,
+	} {
 		r := post("f", "", "Authorization", authorization)
 		r.Host = "device.example" // tokens guard by themselves
 		w := call(g, r)

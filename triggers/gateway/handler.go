@@ -22,8 +22,10 @@ func (g *Gateway) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", g.ready)
 	mux.Handle("/fn/{name}", g.guarded(http.HandlerFunc(g.invoke)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		g.problem(w, &problem{Status: http.StatusNotFound, Kind: "no-route", Title: "There is nothing here",
-			Detail: r.Method + " " + r.URL.Path, Next: "POST /fn/<name> runs a function"})
+		g.problem(w, &problem{
+			Status: http.StatusNotFound, Kind: "no-route", Title: "There is nothing here",
+			Detail: r.Method + " " + r.URL.Path, Next: "POST /fn/<name> runs a function",
+		})
 	})
 	return mux
 }
@@ -49,8 +51,10 @@ func (g *Gateway) guarded(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !g.c.Tokens.allow(r.Header.Get("Authorization")) {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="mayfly"`)
-				g.problem(w, &problem{Status: http.StatusUnauthorized, Kind: "unauthorized", Title: "A token is required",
-					Detail: "the request has no token that is known here", Next: "send the header Authorization: Bearer <token>"})
+				g.problem(w, &problem{
+					Status: http.StatusUnauthorized, Kind: "unauthorized", Title: "A token is required",
+					Detail: "the request has no token that is known here", Next: "send the header Authorization: Bearer <token>",
+				})
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -58,8 +62,10 @@ func (g *Gateway) guarded(next http.Handler) http.Handler {
 	}
 	origin := http.NewCrossOriginProtection()
 	refuse := func(w http.ResponseWriter, why string) {
-		g.problem(w, &problem{Status: http.StatusForbidden, Kind: "foreign-origin", Title: "Web pages may not run functions here",
-			Detail: why, Next: "configure tokens"})
+		g.problem(w, &problem{
+			Status: http.StatusForbidden, Kind: "foreign-origin", Title: "Web pages may not run functions here",
+			Detail: why, Next: "configure tokens",
+		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
@@ -89,8 +95,10 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 	case g.slots <- struct{}{}:
 	default:
 		w.Header().Set("Retry-After", "1")
-		g.problem(w, &problem{Status: http.StatusServiceUnavailable, Kind: "busy", Title: "Too many functions are running",
-			Detail: fmt.Sprintf("%d run or wait to run for other callers", cap(g.slots)), Next: "try again later"})
+		g.problem(w, &problem{
+			Status: http.StatusServiceUnavailable, Kind: "busy", Title: "Too many functions are running",
+			Detail: fmt.Sprintf("%d run or wait to run for other callers", cap(g.slots)), Next: "try again later",
+		})
 		return
 	}
 	answer := &receipt{settled: make(chan triggers.Settlement, 1), leave: sync.OnceFunc(func() { <-g.slots })}
@@ -122,8 +130,10 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 			g.count(499) // the caller left; the number nginx gives it
 			return
 		}
-		g.problem(w, &problem{Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "The function did not answer in time",
-			Detail: fmt.Sprintf("there was no answer within %v; it may still run", g.c.Limits.Timeout), Next: "look at it with: mayfly logs " + name})
+		g.problem(w, &problem{
+			Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "The function did not answer in time",
+			Detail: fmt.Sprintf("there was no answer within %v; it may still run", g.c.Limits.Timeout), Next: "look at it with: mayfly logs " + name,
+		})
 	}
 }
 
@@ -172,8 +182,10 @@ func (g *Gateway) respond(w http.ResponseWriter, name string, res *function.Resp
 		status = http.StatusOK
 	}
 	if status < 200 || status > 599 {
-		g.problem(w, &problem{Status: http.StatusBadGateway, Kind: "status", Title: "The function's answer is not valid",
-			Detail: fmt.Sprintf("it answered with the status %d", status), Next: "look at it with: mayfly logs " + name})
+		g.problem(w, &problem{
+			Status: http.StatusBadGateway, Kind: "status", Title: "The function's answer is not valid",
+			Detail: fmt.Sprintf("it answered with the status %d", status), Next: "look at it with: mayfly logs " + name,
+		})
 		return
 	}
 	h := w.Header()

@@ -140,8 +140,10 @@ func NewSession(b Broker, c Subscription, memory Memory, log *slog.Logger) (*Ses
 	if err := errors.Join(b.Validate(), c.Validate()); err != nil {
 		return nil, err
 	}
-	s := &Session{broker: b, config: c, id: clientID(c), memory: memory, warned: map[string]bool{}, topics: c.Topics,
-		changed: make(chan struct{}, 1), log: log.With("broker", b.Name, "session", c.Session)}
+	s := &Session{
+		broker: b, config: c, id: clientID(c), memory: memory, warned: map[string]bool{}, topics: c.Topics,
+		changed: make(chan struct{}, 1), log: log.With("broker", b.Name, "session", c.Session),
+	}
 	if c.Volatile {
 		s.id = randomID()
 	}

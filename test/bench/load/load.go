@@ -180,8 +180,10 @@ func run(ctx context.Context, t Target, total int, send func(*driver) error) (Re
 		return Result{}, fmt.Errorf("size %d: wanted at least %d bytes", t.Size, headLen)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	d := &driver{target: t, id: rand.Uint32(), filling: slices.Repeat([]byte{'x'}, t.Size-headLen), seen: make([]bool, total),
-		latencies: make([]time.Duration, 0, total), progress: make(chan struct{}, 1)}
+	d := &driver{
+		target: t, id: rand.Uint32(), filling: slices.Repeat([]byte{'x'}, t.Size-headLen), seen: make([]bool, total),
+		latencies: make([]time.Duration, 0, total), progress: make(chan struct{}, 1),
+	}
 	ended, err := d.connect(ctx)
 	defer ended.Wait()
 	defer stop()

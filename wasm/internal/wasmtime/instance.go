@@ -140,7 +140,8 @@ func (in *Instance) result(want C.int32_t) (int32, error) {
 //
 //export mayflyHostCall
 func mayflyHostCall(session C.uintptr_t, id C.int32_t, args *C.uint64_t, nargs C.int32_t, memory *C.uint8_t, memoryLen C.size_t,
-	result *C.uint64_t) (status C.int32_t) {
+	result *C.uint64_t,
+) (status C.int32_t) {
 	in := cgo.Handle(session).Value().(*Instance)
 	defer func() { // a panic must not unwind through the guest's frames
 		if p := recover(); p != nil {

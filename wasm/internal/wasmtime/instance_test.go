@@ -295,12 +295,14 @@ func TestClockStopsGuests(t *testing.T) {
 			l.Deadline = Now() + 20*time.Millisecond
 			return l
 		}, StopWall, PhaseInstantiate},
-		"initialize": {`(func (export "_initialize") ` + loop + `) (func (export "mayfly_handle") (result i32) (i32.const 0))`,
+		"initialize": {
+			`(func (export "_initialize") ` + loop + `) (func (export "mayfly_handle") (result i32) (i32.const 0))`,
 			func() Limits {
 				l := generous()
 				l.CPU = 20 * time.Millisecond
 				return l
-			}, StopCPU, PhaseInitialize},
+			}, StopCPU, PhaseInitialize,
+		},
 	} {
 		m := f.load(`(module ` + c.wat + `)`)
 		in := f.instance(nil)
