@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // device is an MQTT 3.1.1 client of a few lines, so that what is lost or turned around is seen by somebody who shares no code
@@ -29,33 +29,37 @@ type device struct {
 
 type message struct{ topic, payload string }
 
-// connect is a device of that name at a broker; it is closed with the test.
+// connect is a device of that name at a broker; it is closed with the test. The broker keeps its session when the name starts
+// with "durable".
 func connect(t testing.TB, address, id string) *device {
 	t.Helper()
-	d, err := dial(address, id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := &device{waiting: map[uint16]string{}}
+	d.wake = sync.NewCond(&d.mu)
+	d.dial(t, address, id)
 	t.Cleanup(d.close)
 	return d
 }
 
-func dial(address, id string) (*device, error) {
+// dial connects, for the first time or after the connection was lost; what was heard before stays.
+func (d *device) dial(t testing.TB, address, id string) {
+	t.Helper()
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	d := &device{conn: conn, r: bufio.NewReader(conn), waiting: map[uint16]string{}}
-	d.wake = sync.NewCond(&d.mu)
-	body := append(text("MQTT"), 4, 2, 0, 0) // level 4, clean session, no keep-alive
+	d.conn, d.r, d.gone = conn, bufio.NewReader(conn), nil
+	flags := byte(2) // clean session
+	if strings.HasPrefix(id, "durable") {
+		flags = 0
+	}
+	body := append(text("MQTT"), 4, flags, 0, 0) // level 4, no keep-alive
 	if err := d.send(0x10, append(body, text(id)...)); err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	if kind, body, err := d.read(); err != nil || kind != 0x20 || len(body) != 2 || body[1] != 0 {
-		return nil, fmt.Errorf("CONNACK %x %x: %w", kind, body, err)
+		t.Fatalf("CONNACK %x %x: %v", kind, body, err)
 	}
 	go d.listen()
-	return d, nil
 }
 
 func (d *device) close() { d.conn.Close() }

@@ -85,10 +85,10 @@ func tail(s string, n int) string {
 	return s
 }
 
-// configure writes the configuration file.
+// configure writes the configuration file; more may begin with settings of [node].
 func (n *node) configure(more string) {
 	n.t.Helper()
-	text := fmt.Sprintf("[node]\nname = \"e2e\"\ndata = %q\n\n[admin]\nsocket = %q\n\n", filepath.Join(n.dir, "data"), n.socket)
+	text := fmt.Sprintf("[admin]\nsocket = %q\n\n[node]\nname = \"e2e\"\ndata = %q\n", n.socket, filepath.Join(n.dir, "data"))
 	if err := os.WriteFile(n.config, []byte(text+more), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
