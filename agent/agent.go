@@ -196,7 +196,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 
 func (a *Agent) newGateway() (*gateway.Gateway, error) {
 	c := gateway.Config{
-		Address: a.cfg.Gateway.Listen, Functions: a.dispatch, Names: a.names, Ready: a.ready.err,
+		Address: a.cfg.Gateway.Listen, Functions: doorway{a.dispatch}, Names: a.names, Ready: a.ready.err,
 		Log: a.log.With("part", "gateway"), PlainHTTP: true,
 		Limits: gateway.Limits{Concurrency: a.cfg.Gateway.Waiting, Timeout: a.cfg.Gateway.Timeout},
 	}

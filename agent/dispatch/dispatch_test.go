@@ -54,6 +54,7 @@ func newBench(t *testing.T, g guest, change func(*function.Manifest, *Route)) *b
 	if change != nil {
 		change(&b.fn.Manifest, b.route)
 	}
+	t.Cleanup(func() { close(b.store.dones) }) // the last of all
 	b.start(g)
 	return b
 }
@@ -68,7 +69,7 @@ func (b *bench) start(g guest) {
 	ended := make(chan error, 1)
 	go func() { ended <- b.d.Run(ctx) }()
 	b.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	b.t.Cleanup(func() { b.stop(); close(b.store.dones) })
+	b.t.Cleanup(func() { b.stop() })
 }
 
 func (b *bench) send(topic, id string) {

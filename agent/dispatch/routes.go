@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,44 +158,6 @@ func (d *Dispatcher) accept(t *task) {
 	if int(live) == d.cfg.Window {
 		d.askSpill()
 	}
-}
-
-// Invoke runs the function of that name for ev now, for somebody who waits for the answer: it is not journaled and a failure
-// is theirs, in the settlement. The trigger whose pattern matches ev's topic lends its captures. The error says that there is no
-// such function, or that it is paused; r is not settled then.
-func (d *Dispatcher) Invoke(ctx context.Context, name string, ev *event.Event, r triggers.Receipt) error {
-	return d.InvokeTraced(ctx, name, ev, r, nil)
-}
-
-// InvokeTraced is Invoke that also leaves a copy of the result in trace, complete when r is settled.
-func (d *Dispatcher) InvokeTraced(ctx context.Context, name string, ev *event.Event, r triggers.Receipt, trace *function.Result) error {
-	route := &Route{Function: name, Trigger: "invoke"}
-	for _, x := range d.routes() {
-		if x.Function == name && x.Pattern.Match(ev.Topic) {
-			route.Trigger, route.Pattern = x.Trigger, x.Pattern
-			break
-		}
-	}
-	refuse := func(class function.Class, kind, why, hint string) error {
-		return &function.Error{Op: "invoke", Subject: name, Class: class, Kind: kind, Err: errors.New(why), Hint: hint}
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("invoke %s: %w", name, err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	u := d.units[name]
-	switch {
-	case u == nil || u.fn == nil:
-		return refuse(function.ClassReject, "not-found", "no such function is deployed", "mayfly fn ls")
-	case u.fn.Paused:
-		return refuse(function.ClassOverload, "paused", "the function is paused", "mayfly fn resume "+name)
-	case d.closing:
-		return refuse(function.ClassOverload, "stopping", errClosing.Error(), "")
-	}
-	u.stats.Received.Add(1)
-	d.enqueue(&task{unit: u, route: route, ev: ev, receipt: r, sync: true, trace: trace, received: d.now(), attempt: 1})
-	return nil
 }
 
 // fanout settles one receipt when every function that got the event has settled it. One that is not safe makes the whole

@@ -178,7 +178,8 @@ func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 	f := w.fn
 	w.call = function.Call{
-		Function: f, Event: t.ev, Trigger: t.route.Trigger, Pattern: t.route.Pattern, Attempt: t.attempt,
+		Function: f, Event: t.ev, Trigger: t.route.Trigger, Pattern: t.route.Pattern,
+		Captures: t.ev.Captures, Attempt: t.attempt,
 		Deadline: now.Add(f.Manifest.Limits.Timeout), Node: d.cfg.Node,
 	}
 	if f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "" {

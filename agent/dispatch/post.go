@@ -1,0 +1,128 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mayfly/agent/journal"
+	"mayfly/event"
+	"mayfly/function"
+	"mayfly/store"
+	"mayfly/triggers"
+)
+
+// Request is an event for one function, addressed to it by name.
+type Request struct {
+	Function string
+	Trigger  string // "http[0]", "cron[1]"; "" = asked for by hand: the trigger whose pattern matches the event's topic lends its captures
+	Event    *event.Event
+
+	Trace *function.Result // Invoke: gets a copy of the result, complete when the receipt is settled; nil = nobody looks
+	Lane  string           // Post: events of one lane run one at a time, in the order posted; "" = no order
+	Also  []store.Op       // Post: becomes true together with the event
+}
+
+// Invoke runs a function now, for somebody who waits for the answer: it is not journaled and a failure is theirs, in the
+// settlement. The error says that there is no such function, or that it is paused; r is not settled then.
+func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) error {
+	route := d.routeOf(&q)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("invoke %s: %w", q.Function, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u, err := d.addressed("invoke", q.Function)
+	if err != nil {
+		return err
+	}
+	if u.fn.Paused {
+		return &function.Error{
+			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "paused",
+			Err: errors.New("the function is paused"), Hint: "mayfly fn resume " + q.Function,
+		}
+	}
+	u.stats.Received.Add(1)
+	d.enqueue(&task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1})
+	return nil
+}
+
+// Post takes an event that nobody else holds: of a schedule, or of a caller who does not wait. It is in the journal before
+// anything else happens to it; r is settled as journaled when that is synced, and only then it is queued ([D1]). From there on it
+// goes the way of every journaled event: retries, dead letters, restarts. While the function is paused it waits. The error says
+// that nothing happened, and r is not settled then: there is no such function, or no room (class overload).
+func (d *Dispatcher) Post(q Request, r triggers.Receipt) error {
+	route := d.routeOf(&q)
+	d.mu.Lock()
+	_, err := d.addressed("post", q.Function)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	now := d.now()
+	e := &journal.Entry{Function: q.Function, Trigger: route.Trigger, Attempt: 1, Received: now, Event: q.Event}
+	if q.Lane != "" {
+		e.Lane = laneHash(q.Lane)
+	}
+	ops, err := d.dep.Journal.AppendOps([]*journal.Entry{e})
+	if err != nil {
+		return err
+	}
+	d.dep.Journal.Appended([]*journal.Entry{e}) // before it can run, and be removed
+	err = d.dep.Store.Submit(append(ops, q.Also...), func(err error) {
+		if err != nil {
+			d.fail(err)
+			r.Settle(triggers.Settlement{Err: err})
+			return
+		}
+		d.posted(e, route)
+		r.Settle(triggers.Settlement{Journaled: true})
+	})
+	if err != nil {
+		d.dep.Journal.Removed(e.Function, e.Seq)
+		if function.ClassOf(err) == function.ClassFatal {
+			d.fail(err)
+		}
+	}
+	return err
+}
+
+// posted queues what Post journaled. Its payload stays on disk until it runs: what waits costs a small struct.
+func (d *Dispatcher) posted(e *journal.Entry, route *Route) {
+	t := &task{route: route, lane: e.Lane, received: e.Received, attempt: 1, seq: e.Seq}
+	t.settled.Store(true) // Post settles the receipt
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.unit = d.unit(e.Function)
+	t.unit.stats.Received.Add(1)
+	d.enqueue(t)
+}
+
+// addressed returns the unit of a function that can be called by name. Called with mu held.
+func (d *Dispatcher) addressed(op, name string) (*unit, error) {
+	u := d.units[name]
+	switch {
+	case u == nil || u.fn == nil:
+		return nil, &function.Error{
+			Op: op, Subject: name, Class: function.ClassReject, Kind: "not-found", Err: errors.New("no such function is deployed"), Hint: "mayfly fn ls",
+		}
+	case d.closing:
+		return nil, &function.Error{Op: op, Subject: name, Class: function.ClassOverload, Kind: "stopping", Err: errClosing}
+	}
+	return u, nil
+}
+
+func (d *Dispatcher) routeOf(q *Request) *Route {
+	route := &Route{Function: q.Function, Trigger: q.Trigger}
+	if q.Trigger != "" {
+		return route
+	}
+	route.Trigger = "invoke"
+	for _, x := range d.routes() {
+		if x.Function == q.Function && x.Pattern.Match(q.Event.Topic) {
+			route.Trigger, route.Pattern = x.Trigger, x.Pattern
+			break
+		}
+	}
+	return route
+}
