@@ -20,6 +20,7 @@ import (
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/function"
+	"mayfly/internal/sdnotify"
 	"mayfly/store"
 	"mayfly/triggers/gateway"
 	"mayfly/wasm"
@@ -32,6 +33,7 @@ type Agent struct {
 	version  string
 	settings func() []admin.Setting
 	log      *slog.Logger
+	notify   sdnotify.Notifier
 	node     identity.Node
 	began    time.Time
 
@@ -61,13 +63,14 @@ type Options struct {
 	Version  string
 	Settings func() []admin.Setting // the effective configuration, for `mayfly config show`; nil = none
 	Log      *slog.Logger
+	Notify   sdnotify.Notifier // who is told how the agent is; the zero value tells nobody
 
 	CompileCommand []string // see wasm.Config; for tests
 }
 
 // New makes an agent: it opens what is on disk, checks it, and starts nothing. Every error says what to do about it.
 func New(cfg Config, o Options) (*Agent, error) {
-	a := &Agent{cfg: cfg, version: o.Version, settings: o.Settings, log: o.Log, began: time.Now()}
+	a := &Agent{cfg: cfg, version: o.Version, settings: o.Settings, log: o.Log, notify: o.Notify, began: time.Now()}
 	if a.settings == nil {
 		a.settings = func() []admin.Setting { return nil }
 	}

@@ -38,6 +38,9 @@ func (r *readiness) err() error {
 	return r.why
 }
 
+// ErrReload is the cause of a context that ends one agent because another one, with a new configuration, follows in this process.
+var ErrReload = errors.New("the configuration changed")
+
 // stage is something that runs until it is told to stop and then finishes what it holds.
 type stage struct {
 	name   string
@@ -90,12 +93,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		flow = a.startOutward(c, flow)
 		a.ready.set(true, nil)
-		notify := sdnotify.FromEnvironment()
-		if err := notify.Ready(); err != nil {
+		if err := a.notify.Ready(); err != nil {
 			a.log.Warn("systemd was not told", "err", err)
 		}
 		a.log.Info("ready", "node", a.cfg.Node.Name, "id", a.node.ID, "functions", len(a.catalog.List()), "took", time.Since(a.began).Round(time.Millisecond))
-		err = a.attend(ctx, c, notify)
+		err = a.attend(ctx, c)
 	}
 	return errors.Join(err, a.drain(flow))
 }
@@ -148,7 +150,7 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 }
 
 // attend waits for the end, and feeds the watchdog as long as the agent does what it is for.
-func (a *Agent) attend(ctx context.Context, c *crew, notify sdnotify.Notifier) error {
+func (a *Agent) attend(ctx context.Context, c *crew) error {
 	every, err := sdnotify.WatchdogInterval()
 	if err != nil {
 		a.log.Warn("no watchdog", "err", err)
@@ -162,10 +164,7 @@ func (a *Agent) attend(ctx context.Context, c *crew, notify sdnotify.Notifier) e
 	for {
 		select {
 		case <-ctx.Done():
-			if err := notify.Stopping(); err != nil {
-				a.log.Warn("systemd was not told", "err", err)
-			}
-			a.log.Info("stopping", "why", context.Cause(ctx))
+			a.leave(context.Cause(ctx))
 			return nil
 		case err := <-c.failed:
 			a.log.Error("a part of the agent failed; stopping", "err", err)
@@ -173,10 +172,21 @@ func (a *Agent) attend(ctx context.Context, c *crew, notify sdnotify.Notifier) e
 		case <-beat:
 			if err := a.selfCheck(ctx); err != nil {
 				a.log.Error("self-check failed; systemd will restart the agent unless this passes", "err", err)
-			} else if err := notify.Watchdog(); err != nil {
+			} else if err := a.notify.Watchdog(); err != nil {
 				a.log.Warn("systemd was not told", "err", err)
 			}
 		}
+	}
+}
+
+// leave tells the service manager that the process ends, unless another agent follows in it.
+func (a *Agent) leave(why error) {
+	a.log.Info("stopping", "why", why)
+	if errors.Is(why, ErrReload) {
+		return
+	}
+	if err := a.notify.Stopping(); err != nil {
+		a.log.Warn("systemd was not told", "err", err)
 	}
 }
 

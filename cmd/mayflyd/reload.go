@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"mayfly/agent"
-	"mayfly/internal/sdnotify"
 	"mayfly/internal/settings"
 )
-
-var errReload = errors.New("the configuration changed")
 
 // await waits for a SIGHUP whose configuration is in order, ends the agent with it and returns it; or for the agent's end, and
 // returns the old one.
@@ -26,10 +22,10 @@ func await(ctx context.Context, reload context.CancelCauseFunc, hup <-chan os.Si
 			from.log.Error("the new configuration is not in order; the old one stays in force", "err", err)
 			continue
 		}
-		if err := sdnotify.FromEnvironment().Reloading(); err != nil {
+		if err := from.notify.Reloading(); err != nil {
 			from.log.Warn("systemd was not told", "err", err)
 		}
-		reload(errReload)
+		reload(agent.ErrReload)
 		return next, origins
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"mayfly/admin"
 	"mayfly/agent"
+	"mayfly/internal/sdnotify"
 	"mayfly/internal/settings"
 )
 
@@ -30,10 +31,11 @@ func serve(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	notify := sdnotify.FromEnvironment() // once: it takes itself out of the environment
 	for {
-		log := logger(&c.Log, stderr)
+		log, inForce, from := logger(&c.Log, stderr), c, origins
 		a, err := agent.New(c, agent.Options{
-			Version: version, Log: log, Settings: func() []admin.Setting { return shown(&c, origins) },
+			Version: version, Log: log, Notify: notify, Settings: func() []admin.Setting { return shown(&inForce, from) },
 		})
 		if err != nil {
 			return err
@@ -42,7 +44,7 @@ func serve(ctx context.Context, args, environ []string, stderr io.Writer) error 
 		next := make(chan struct{})
 		go func() {
 			defer close(next)
-			c, origins = await(reloading, reload, hup, source{file, optional, environ, log, c, origins})
+			c, origins = await(reloading, reload, hup, source{file, optional, environ, log, notify, inForce, from})
 		}()
 		err = a.Run(reloading)
 		reload(nil)
@@ -59,6 +61,7 @@ type source struct {
 	optional bool
 	environ  []string
 	log      *slog.Logger
+	notify   sdnotify.Notifier
 
 	config  agent.Config // in force
 	origins *settings.Origins
