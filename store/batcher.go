@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 )
 
 // batcher turns the queue into groups until the store is closed and the queue is empty, or the disk fails.
@@ -153,9 +154,11 @@ func (s *Store) commit(group []*batch) error {
 	if err := tx.commit(); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.Marked)
 	if err := s.mark.write(seq); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.Synced)
 	s.live = sum
 	s.stats.records.Store(sum.count)
 	s.stats.groups.Add(1)

@@ -13,6 +13,8 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"golang.org/x/sys/unix"
+
+	"mayfly/internal/crashpoint"
 )
 
 // database is badger as this package uses it: managed timestamps (the group's sequence number), values always beside
@@ -218,6 +220,7 @@ func (t *transaction) commit() error {
 	if err := t.tx.CommitAt(t.group, nil); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.Written)
 	if err := t.d.syncLog(); err != nil {
 		return err
 	}

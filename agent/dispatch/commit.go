@@ -8,6 +8,7 @@ import (
 	"mayfly/agent/outbox"
 	"mayfly/event"
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 	"mayfly/store"
 	"mayfly/triggers"
 )
@@ -19,6 +20,7 @@ import (
 // done mark, and the event's removal from the journal; the event is settled and the publishes leave when it is synced.
 func (d *Dispatcher) commit(w *worker, t *task) error {
 	d.claim(t)
+	crashpoint.Here(crashpoint.Ran)
 	res := &w.res
 	settlement := triggers.Settlement{Response: res.Response}
 	var err error
@@ -69,6 +71,7 @@ func (d *Dispatcher) send(w *worker, t *task, s triggers.Settlement) error {
 	}
 	f := w.fn
 	return d.dep.Outbox.Send(w.res.Publishes, func(err error) {
+		crashpoint.Here(crashpoint.Unsettled)
 		switch {
 		case err == nil && t.seq != 0:
 			d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, s) })
@@ -99,15 +102,18 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 		ops = append(ops, d.dep.Journal.RemoveOps(t.unit.name, t.seq)...)
 	}
 	published := len(w.res.Publishes) > 0
+	crashpoint.Here(crashpoint.Commit)
 	done := func(err error) {
 		if err != nil {
 			d.fail(err)
 			d.over(t, triggers.Settlement{Err: err})
 			return
 		}
+		crashpoint.Here(crashpoint.Committed)
 		if published {
 			d.dep.Outbox.Release(ticket)
 		}
+		crashpoint.Here(crashpoint.Released)
 		if t.seq != 0 {
 			d.dep.Journal.Removed(t.unit.name, t.seq)
 		}
@@ -171,6 +177,7 @@ func (d *Dispatcher) retry(w *worker, t *task, cause error) time.Duration {
 // reschedule changes a record that is in the journal already. Where that fails for want of room the attempt is forgotten by a
 // restart, nothing else.
 func (d *Dispatcher) reschedule(t *task, entry *journal.Entry) {
+	crashpoint.Here(crashpoint.Reschedule)
 	err := d.dep.Store.Submit(d.dep.Journal.RescheduleOps(entry), func(err error) {
 		if err != nil {
 			d.fail(err)
@@ -190,12 +197,14 @@ func (d *Dispatcher) keep(f *function.Function, t *task, entry *journal.Entry) {
 	ops, err := d.dep.Journal.AppendOps(entries)
 	if err == nil {
 		ops = append(ops, d.markOps(f, t)...)
+		crashpoint.Here(crashpoint.Retry)
 		err = d.dep.Store.Submit(ops, func(err error) {
 			if err != nil {
 				d.fail(err)
 				d.over(t, triggers.Settlement{Err: err})
 				return
 			}
+			crashpoint.Here(crashpoint.Journaled)
 			d.over(t, triggers.Settlement{Journaled: true})
 		})
 	}
@@ -245,7 +254,9 @@ func (d *Dispatcher) entomb(f *function.Function, t *task, cause error) time.Dur
 		ops = append(ops, d.dep.Journal.RemoveOps(t.unit.name, t.seq)...)
 	}
 	ops = append(ops, d.markOps(f, t)...)
+	crashpoint.Here(crashpoint.Bury)
 	return d.submit(t, ops, func() {
+		crashpoint.Here(crashpoint.Buried)
 		if announced {
 			d.dep.Outbox.Release(ticket)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"mayfly/agent/journal"
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 	"mayfly/store"
 	"mayfly/triggers"
 )
@@ -166,6 +167,7 @@ func (d *Dispatcher) spill(batch []*task) bool {
 	d.mu.Unlock()
 	ops, err := d.dep.Journal.AppendOps(entries)
 	if err == nil {
+		crashpoint.Here(crashpoint.Spill)
 		synced := make(chan error, 1)
 		if err = d.dep.Store.Submit(append(ops, marks...), func(err error) { synced <- err }); err == nil {
 			err = <-synced
@@ -178,6 +180,7 @@ func (d *Dispatcher) spill(batch []*task) bool {
 		d.fail(err)
 	}
 	if err == nil {
+		crashpoint.Here(crashpoint.Spilled)
 		d.dep.Journal.Appended(entries)
 	}
 	d.mu.Lock()

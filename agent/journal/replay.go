@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"mayfly/internal/crashpoint"
 	"mayfly/store"
 )
 
@@ -118,6 +119,7 @@ func (j *Journal) removeSome(page []Letter, further func(*Letter) ([]store.Op, e
 	if len(gone) == 0 {
 		return progress{seen, 0}, stop
 	}
+	crashpoint.Here(crashpoint.Replay)
 	synced := make(chan error, 1)
 	if err := j.store.Submit(ops, func(err error) { synced <- err }); err != nil {
 		return progress{}, err
@@ -130,6 +132,7 @@ func (j *Journal) removeSome(page []Letter, further func(*Letter) ([]store.Op, e
 		j.of(l.Function).lose(l.size)
 	}
 	j.mu.Unlock()
+	crashpoint.Here(crashpoint.Replayed)
 	committed(gone)
 	return progress{seen, len(gone)}, stop
 }

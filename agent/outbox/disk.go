@@ -3,8 +3,10 @@ package outbox
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
+	"mayfly/internal/crashpoint"
 	"mayfly/store"
 )
 
@@ -27,6 +29,7 @@ func (p *pipe) erase() error {
 	for i, e := range batch {
 		ops[i] = store.Op{Key: store.Outbox.SeqKey(p.name, e.seq), Delete: true}
 	}
+	crashpoint.Here(crashpoint.Erase)
 	err := p.box.store.Submit(ops, func(err error) { p.erasedBatch(batch, err) })
 	if err != nil {
 		p.erasedBatch(batch, err)
@@ -43,6 +46,7 @@ func (p *pipe) erasedBatch(batch []*entry, err error) {
 		p.mu.Unlock()
 		return // run asks again
 	}
+	crashpoint.Here(crashpoint.Erased)
 	for _, e := range batch {
 		if p.reading { // the reading may have seen it before it was erased
 			p.erased = append(p.erased, e.seq)
@@ -187,9 +191,5 @@ func (o *Outbox) Stats() (pipes []Stats, bytes map[string]int64) {
 	slices.SortFunc(pipes, func(a, b Stats) int { return cmp.Compare(a.Broker, b.Broker) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	bytes = make(map[string]int64, len(o.bytes))
-	for name, n := range o.bytes {
-		bytes[name] = n
-	}
-	return pipes, bytes
+	return pipes, maps.Clone(o.bytes)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 )
 
 // retryErase is how long after a refusal the disk is asked again to forget confirmed messages.
@@ -162,6 +163,7 @@ func (e *entry) Confirmed(err error) {
 		p.stats.Again++
 		p.mu.Unlock()
 	default:
+		crashpoint.Here(crashpoint.Confirmed)
 		p.stats.Confirmed++
 		p.finish(e)
 		p.pumpAndUnlock(e)
@@ -193,6 +195,7 @@ func (p *pipe) pumpAndUnlock(over *entry) {
 	for e := p.q.peek(); e != nil && !p.stopped; e = p.q.peek() {
 		err := p.pub.Publish(&e.msg, e)
 		if err == nil {
+			crashpoint.Here(crashpoint.Sent)
 			e.state = underway
 			continue
 		}

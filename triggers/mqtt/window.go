@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mayfly/event"
+	"mayfly/internal/crashpoint"
 	"mayfly/triggers"
 )
 
@@ -104,6 +105,7 @@ func (w *window) acknowledge() {
 	if next == w.head {
 		return
 	}
+	crashpoint.Here(crashpoint.Acknowledge)
 	if _, err := w.link.Write(w.acks); err != nil {
 		return
 	}
