@@ -139,6 +139,19 @@ func (a *agent) close() {
 	a.client.Close()
 }
 
+// died waits until it has ended by itself.
+func (a *agent) died(patience time.Duration) error {
+	a.mu.Lock()
+	gone := a.gone
+	a.mu.Unlock()
+	select {
+	case <-gone:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("the agent did not end within %v", patience)
+	}
+}
+
 // ends returns how it ended without being asked to.
 func (a *agent) ends() []string {
 	a.mu.Lock()

@@ -4,7 +4,7 @@ import "time"
 
 // cases are all of them, the cheap ones first.
 func cases() []torment {
-	return []torment{
+	all := []torment{
 		{"kill-agent", "kill -9 of the agent at random moments under load", false, killAgent},
 		{"stop-agent", "SIGTERM of the agent at random moments under load", false, stopAgent},
 		{"pause-agent", "SIGSTOP of the agent for a second, ten and sixty", false, pauseAgent},
@@ -16,6 +16,7 @@ func cases() []torment {
 		{"link-slow", "1 KB/s, then 200 ms of delay", false, linkSlow},
 		{"power-cut", "the power goes: every write since the last flush of the disk is lost, kept or torn by chance", true, powerCut},
 	}
+	return append(all, crashes()...)
 }
 
 // killAgent: everything the broker promised has its effect, once on state, in order, however often the agent dies.

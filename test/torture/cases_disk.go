@@ -17,7 +17,9 @@ func powerCut(t *trial) error {
 		return err
 	}
 	defer func() {
-		t.agent.close()
+		if t.agent != nil {
+			t.agent.close()
+		}
 		if err := drive.Close(t.ctx); err != nil {
 			t.faults = append(t.faults, err.Error())
 		}
@@ -26,7 +28,7 @@ func powerCut(t *trial) error {
 		return err
 	}
 	t.load.rate.Store(2000)
-	cuts, stake := pick(t.workshop, 5, 60), 0
+	cuts, stake := pick(t.workshop, 5, max(10, int(12*t.minutes))), 0
 	for range cuts {
 		t.sleep(t.between(200*time.Millisecond, 3*time.Second))
 		n, err := drive.Cut(t.ctx, t.rng, func() error { t.agent.expectEnd(); return t.agent.signal(syscall.SIGKILL) }, t.agent.kill)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"syscall"
 	"time"
 
@@ -62,6 +63,8 @@ func brokerAmnesia(t *trial) error {
 	if err := t.begin(world{byID: true, unsteady: true}); err != nil {
 		return err
 	}
+	t.load.rate.Store(300)
+	t.load.most.Store(math.MaxInt64) // what the broker forgot is never acknowledged
 	for until := time.Now().Add(t.long()); time.Now().Before(until); {
 		t.sleep(t.between(200*time.Millisecond, 2*time.Second))
 		if err := t.broker.Kill(); err != nil {
@@ -71,7 +74,6 @@ func brokerAmnesia(t *trial) error {
 		if err := t.broker.Start(); err != nil {
 			return err
 		}
-		t.load.forgive()
 		if err := t.recovered(time.Now(), time.Minute); err != nil {
 			return err
 		}
@@ -123,21 +125,29 @@ func linkCut(t *trial) error {
 	return t.settle()
 }
 
-// linkHalfOpen: the other side is gone and nobody says so.
+// linkHalfOpen: nothing passes for a while; and the other side is gone for good and nobody says so, which the keep-alive of 5 s
+// and 10 s of patience must find out.
 func linkHalfOpen(t *trial) error {
 	if err := t.begin(world{}); err != nil {
 		return err
 	}
-	for _, d := range pick(t.workshop, []time.Duration{2 * time.Second, 20 * time.Second},
-		[]time.Duration{2 * time.Second, 20 * time.Second, 45 * time.Second}) {
+	for _, d := range pick(t.workshop, []time.Duration{2 * time.Second}, []time.Duration{2 * time.Second, 20 * time.Second, 45 * time.Second}) {
 		t.sleep(time.Second)
 		t.proxy.Set(faultlink.Fault{Silent: true})
 		t.sleep(d)
 		t.proxy.Set(faultlink.Fault{})
+		if err := t.flowing(90 * time.Second); err != nil {
+			return err
+		}
+	}
+	for range pick(t.workshop, 1, 5) {
+		t.sleep(time.Second)
+		t.proxy.Forget()
 		if err := t.recovered(time.Now(), 90*time.Second); err != nil {
 			return err
 		}
 	}
+	t.bounds.recovery = 20 * time.Second
 	return t.settle()
 }
 

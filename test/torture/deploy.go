@@ -18,8 +18,6 @@ type deploy struct {
 	silent      bool // gets no load of its own
 }
 
-
-
 // usual are a function with state, one without, and one that asks for retries.
 func usual(byID bool) []deploy {
 	ledger := deploy{name: "ledger", guest: "ledger", state: true}

@@ -40,9 +40,9 @@ type trial struct {
 		recovery   time.Duration // of 99 % of the recoveries; 0 = any
 		duplicates int           // of publishes; 0 = any
 	}
-	recoveries  []time.Duration
-	notes       []string
-	faults      []string // what fails the case besides the verdict
+	recoveries []time.Duration
+	notes      []string
+	faults     []string // what fails the case besides the verdict
 
 	mutated     string // the mutant that is tried, "" = none
 	mutantFlags []string
@@ -322,13 +322,6 @@ func newLoad(t *trial, guests []deploy) *load {
 		}
 	}
 	return l
-}
-
-// forgive takes what was sent so far for settled: a broker has lost its memory.
-func (l *load) forgive() {
-	sent, _ := l.t.log.Count(history.Sent)
-	acked, _ := l.t.log.Count(history.Acked)
-	l.most.Store(int64(sent-acked) + 300)
 }
 
 func (l *load) run(ctx context.Context) {

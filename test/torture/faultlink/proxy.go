@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/test/torture/history"
@@ -40,10 +41,16 @@ type Proxy struct {
 }
 
 // pair is one connection through the proxy.
-type pair struct{ agent, broker net.Conn }
+type pair struct {
+	agent, broker net.Conn
+	dead          atomic.Bool   // nothing passes any more, for ever, and nothing is closed
+	gone          chan struct{} // closed by end
+	once          sync.Once
+}
 
 // end closes both sides with a reset, as a broken router or a crashed peer does.
 func (p *pair) end() {
+	p.once.Do(func() { close(p.gone) })
 	for _, c := range []net.Conn{p.agent, p.broker} {
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // as good as it gets: the close below counts
@@ -105,6 +112,16 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Forget makes every connection half open for good: neither side hears of the other again, and nobody tells them. A router that
+// lost its tables does that. New connections are as good as ever.
+func (p *Proxy) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.dead.Store(true)
+	}
+}
+
 // Tear resets the next connection on which something passes, after half of a packet went through.
 func (p *Proxy) Tear() {
 	p.mu.Lock()
@@ -139,7 +156,7 @@ func (p *Proxy) add(c *pair) error {
 }
 
 func (p *Proxy) serve(agent net.Conn) {
-	c := &pair{agent: agent}
+	c := &pair{agent: agent, gone: make(chan struct{})}
 	defer c.end()
 	f, _ := p.now()
 	if f.Refuse {
@@ -183,6 +200,10 @@ func (p *Proxy) pass(c *pair, from, to net.Conn, see *splitter) {
 		if n > 0 {
 			if f, _ = p.now(); f.Silent {
 				p.wait(0, true)
+			}
+			if c.dead.Load() {
+				<-c.gone
+				return
 			}
 			see.feed(piece[:n])
 			if p.tears(n) {

@@ -31,7 +31,9 @@ type Verdict struct {
 }
 
 // Clean reports whether every promise was kept.
-func (v *Verdict) Clean() bool { return v.Lost == 0 && v.OrderViolations == 0 && v.StateViolations == 0 }
+func (v *Verdict) Clean() bool {
+	return v.Lost == 0 && v.OrderViolations == 0 && v.StateViolations == 0
+}
 
 // maxNotes bounds the examples of each kind.
 const maxNotes = 5
