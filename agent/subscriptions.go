@@ -95,7 +95,8 @@ func (s *subscriptions) claim(f *function.Function, i int) claim {
 	}
 	return claim{triggers.Subscription{
 		Function: f.Name(), Trigger: fmt.Sprintf("mqtt[%d]", i), Broker: name, Filter: filter, QoS: t.QoS,
-		Alone: t.Overflow == function.OverflowHold || t.Shared != "",
+		Alone:  t.Overflow == function.OverflowHold || t.Shared != "",
+		Stores: f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "",
 	}, t}
 }
 

@@ -15,6 +15,7 @@ type Subscription struct {
 	Filter   string
 	QoS      byte
 	Alone    bool // shares no session: its events may keep the ones behind them waiting
+	Stores   bool // every event of it needs the disk: shares no session with those that go on when the disk is slow or full
 }
 
 // Group is a set of subscriptions that share one broker session. No two filters in it overlap, nor are equal: a broker may
@@ -72,7 +73,7 @@ func fits(groups []Group, s Subscription, number int) bool {
 			continue
 		}
 		for _, m := range groups[i].Members {
-			if m.Alone || s.Alone || event.Overlaps(m.Filter, s.Filter) {
+			if m.Alone || s.Alone || m.Stores != s.Stores || event.Overlaps(m.Filter, s.Filter) {
 				return false
 			}
 		}

@@ -18,6 +18,7 @@ func drawSubscription(t *rapid.T) Subscription {
 		Broker:   rapid.SampledFrom([]string{"", "site"}).Draw(t, "broker"),
 		Filter:   rapid.SampledFrom([]string{"a/b", "a/+", "a/#", "c", "#", "+/b", "$SYS/x"}).Draw(t, "filter"),
 		Alone:    rapid.IntRange(0, 4).Draw(t, "alone") == 0,
+		Stores:   rapid.Bool().Draw(t, "stores"),
 	}
 }
 
@@ -42,7 +43,7 @@ func TestPlan(t *testing.T) {
 				}
 				seen[a]++
 				for _, b := range g.Members[:i] {
-					if a.Broker != b.Broker || a.Alone || b.Alone || event.Overlaps(a.Filter, b.Filter) {
+					if a.Broker != b.Broker || a.Alone || b.Alone || a.Stores != b.Stores || event.Overlaps(a.Filter, b.Filter) {
 						t.Fatalf("%v and %v share group %d", a, b, g.Number)
 					}
 				}
@@ -56,7 +57,7 @@ func TestPlan(t *testing.T) {
 	})
 }
 
-// A hundred functions with topics of their own need one session.
+// A hundred functions with topics of their own need one session, or two when some of them need the disk.
 func TestPlanSharesSessions(t *testing.T) {
 	t.Parallel()
 	var wanted []Subscription
@@ -65,6 +66,12 @@ func TestPlanSharesSessions(t *testing.T) {
 	}
 	if groups := Plan(wanted, func(Subscription) (int, bool) { return 0, false }); len(groups) != 1 {
 		t.Errorf("%d groups, want 1", len(groups))
+	}
+	for i := range 50 {
+		wanted[2*i].Stores = true
+	}
+	if groups := Plan(wanted, func(Subscription) (int, bool) { return 0, false }); len(groups) != 2 {
+		t.Errorf("%d groups, want 2", len(groups))
 	}
 }
 
