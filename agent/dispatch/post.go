@@ -112,15 +112,23 @@ func (d *Dispatcher) addressed(op, name string) (*unit, error) {
 	return u, nil
 }
 
+// routeOf is the route that an addressed event goes by. A trigger lends its pattern also where it is not subscribed, for want
+// of a broker.
 func (d *Dispatcher) routeOf(q *Request) *Route {
 	route := &Route{Function: q.Function, Trigger: q.Trigger}
 	if q.Trigger != "" {
 		return route
 	}
 	route.Trigger = "invoke"
-	for _, x := range d.routes() {
-		if x.Function == q.Function && x.Pattern.Match(q.Event.Topic) {
-			route.Trigger, route.Pattern = x.Trigger, x.Pattern
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.units[q.Function]
+	if u == nil || u.fn == nil {
+		return route
+	}
+	for i := range u.fn.Manifest.MQTT {
+		if p := u.fn.Manifest.MQTT[i].Topic; p.Match(q.Event.Topic) {
+			route.Trigger, route.Pattern = fmt.Sprintf("mqtt[%d]", i), p
 			break
 		}
 	}
