@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	rejoinEvery = 15 * time.Second // and half of it more or less
+	rejoinOdds  = 3.0              // how many members of a pool try in one round
+	rejoinFirst = 8                // peers tried at once in the beginning, and after waking up
+	saveEvery   = time.Minute
+	saveAlways  = 24 * time.Hour // what changes slowly: how long peers are missing
+)
+
+// rejoin looks for peers that are missing, for ever: memberlist never does. Every member tries now and then, with a probability
+// that makes it a few tries in each round whatever the size of the pool.
+func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
+	c.joinSome(ctx, list, rejoinFirst, c.peers.missing(c.view.has))
+	saved, savedAll := time.Now(), time.Now()
+	for {
+		began := time.Now()
+		woken := c.pause(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.peers.missed(c.view.has, time.Since(began))
+		switch missing := c.peers.missing(c.view.has); {
+		case woken:
+			// Whom we believe to be live may have given us up: ask one of those too.
+			c.joinSome(ctx, list, rejoinFirst, append(missing, c.peers.missing(func(string) bool { return false })...))
+		case rand.Float64() < rejoinOdds/float64(c.view.count()):
+			c.joinSome(ctx, list, 1, missing)
+		}
+		if time.Since(saved) >= saveEvery {
+			all := time.Since(savedAll) >= saveAlways
+			if all {
+				savedAll = time.Now()
+			}
+			saved = time.Now()
+			c.save(all)
+		}
+	}
+}
+
+// pause waits for the next round and says whether somebody asked for it.
+func (c *Cluster) pause(ctx context.Context) (woken bool) {
+	t := time.NewTimer(rejoinEvery/2 + rand.N(rejoinEvery))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-c.wake:
+		return true
+	}
+	return false
+}
+
+// joinSome tries candidates until one answers, at most so many.
+func (c *Cluster) joinSome(ctx context.Context, list *memberlist.Memberlist, most int, candidates []candidate) {
+	for i, p := range candidates {
+		if i == most || ctx.Err() != nil {
+			return
+		}
+		addrs, err := resolve(ctx, p.addr)
+		if err != nil {
+			c.log.Debug("the address of a peer is not known now", "peer", p.name, "addr", p.addr, "error", err)
+			continue
+		}
+		for j := range addrs {
+			addrs[j] = p.name + "/" + addrs[j] // memberlist's form of an address with a name
+		}
+		if n, err := list.Join(addrs); n > 0 {
+			return
+		} else if p.missing < time.Hour {
+			c.log.Debug("a peer cannot be joined by now", "peer", p.name, "addr", p.addr, "error", err)
+		}
+	}
+}
+
+// resolve makes "ip:port" of "host:port"; a name may have several. memberlist would ask the first name server for everything
+// it knows, over TCP.
+func resolve(ctx context.Context, addr string) ([]string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if net.ParseIP(host) != nil {
+		return []string{addr}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialMax)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, ip := range ips[:min(len(ips), 4)] {
+		all = append(all, net.JoinHostPort(ip.Unmap().String(), port))
+	}
+	return all, nil
+}
+
+func (c *Cluster) loadPeers() {
+	if c.config.Store == nil {
+		return
+	}
+	b, err := c.config.Store.LoadPeers()
+	if err == nil {
+		err = c.peers.load(b)
+	}
+	if err != nil {
+		c.log.Warn("peers met before are not remembered; the configured ones are tried", "error", err)
+	}
+}
+
+func (c *Cluster) savePeers() { c.save(false) }
+
+func (c *Cluster) save(all bool) {
+	b, err := c.peers.save(all)
+	if b != nil && c.config.Store != nil && err == nil {
+		err = c.config.Store.SavePeers(b)
+	}
+	if err != nil {
+		c.peers.unsaved()
+		c.log.Warn("peers cannot be saved; after a restart the node may not find them", "error", err)
+	}
+}
