@@ -67,19 +67,23 @@ func (q *queue[T]) take() (recs []T, dropped uint64, ready bool) {
 func (q *queue[T]) pump(ctx context.Context, source func(ctx context.Context) error, write func(Frame[T]) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	result := make(chan error, 1)
-	go func() { result <- source(ctx) }()
+	var result error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		result = source(ctx)
+	}()
 	for {
 		select {
 		case <-q.wake:
 			if q.flush(write) != nil {
 				cancel()
-				<-result // emit must not be used after the handler returned
+				<-ended // emit must not be used after the handler returned
 				return nil
 			}
-		case err := <-result:
+		case <-ended:
 			_ = q.flush(write) // the reader is gone if this fails, and there is nobody to tell
-			return err
+			return result
 		}
 	}
 }

@@ -30,12 +30,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // door runs a server before backend and returns a client; both end with the test.
 func door(t *testing.T, cfg admin.Config, backend admin.Backend, prepare func(*admin.Server)) (c *admin.Client, socket string, stop func()) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "admin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket = filepath.Join(dir, "s")
+	socket = filepath.Join(t.TempDir(), "s")
 	srv, err := admin.NewServer(cfg, backend, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

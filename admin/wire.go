@@ -133,14 +133,6 @@ func attrsOf(in []event.Attr) []Attr {
 	return out
 }
 
-func eventAttrs(in []Attr) []event.Attr {
-	out := make([]event.Attr, 0, len(in))
-	for _, a := range in {
-		out = append(out, event.Attr(a))
-	}
-	return out
-}
-
 // NewError puts err on the wire. What is not a function.Error gets op and subject of the caller.
 func NewError(op, subject string, err error) *Error {
 	fe, ok := errors.AsType[*function.Error](err)
@@ -149,7 +141,7 @@ func NewError(op, subject string, err error) *Error {
 	}
 	e := &Error{Op: fe.Op, Subject: fe.Subject, Class: fe.Class.String(), Kind: fe.Kind, Hint: fe.Hint, AfterMS: fe.After.Milliseconds()}
 	switch {
-	case error(fe) != err: // wrapped: the outer text says more, and already names the inner operation
+	case fe.Error() != err.Error(): // wrapped: the outer text says more, and already names the inner operation
 		e.Op, e.Subject, e.Message = op, subject, err.Error()
 	case fe.Err != nil:
 		e.Message = fe.Err.Error()

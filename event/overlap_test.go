@@ -1,6 +1,7 @@
 package event
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestOverlapsAgreesWithSearch(t *testing.T) {
 			return
 		}
 		for _, level := range []string{"a", "b", "", "$x"} {
-			grow(append(prefix[:len(prefix):len(prefix)], level))
+			grow(append(slices.Clip(prefix), level))
 		}
 	}
 	grow(nil)

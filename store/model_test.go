@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -175,11 +177,10 @@ func (m *machine) Check(t *rapid.T) {
 
 // TestModel compares any sequence of submissions, deletions, checks, scans and restarts with a map.
 func TestModel(t *testing.T) {
+	root, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "store-model")
-		if err != nil {
-			t.Fatal(err)
-		}
+		runs++
+		dir := filepath.Join(root, strconv.Itoa(runs))
 		defer os.RemoveAll(dir)
 		m := &machine{
 			dir: dir, synced: make(chan error, 100),

@@ -42,9 +42,9 @@ func (d *doctor) checkTables() error {
 	var changes []*pb.ManifestChange
 	damaged := readable != size
 	for id := range m.Tables {
-		why := "it is missing"
 		if slices.Contains(ids, id) {
-			if why = d.examine(id); why == "" {
+			why := d.examine(id)
+			if why == "" {
 				continue
 			}
 			if err := d.aside(d.table(id), why); err != nil {
@@ -155,7 +155,7 @@ func (d *doctor) examine(id uint64) (why string) {
 	if err != nil {
 		return "it cannot be read: " + err.Error()
 	}
-	defer f.Close(-1) // -1: as long as it is
+	defer func() { _ = f.Close(-1) }() // -1: as long as it is; nothing was written that could be lost
 	t, err := table.OpenTable(f, table.Options{ChkMode: options.NoVerification, Compression: options.None, BlockSize: 4096})
 	if err == nil {
 		err = t.VerifyChecksum()

@@ -154,7 +154,7 @@ func (c *cache) mac(d function.Digest, native []byte) []byte {
 	var n [8]byte
 	binary.LittleEndian.PutUint64(n[:], uint64(len(c.fingerprint)))
 	h.Write(n[:])
-	io.WriteString(h, c.fingerprint)
+	h.Write([]byte(c.fingerprint))
 	h.Write(d[:])
 	h.Write(native)
 	return h.Sum(nil)

@@ -61,7 +61,7 @@ func TestForgedAndDamagedEntriesAreRefused(t *testing.T) {
 		"longer":           func(_ string, _ *cache, b []byte) []byte { return append(b, 0) },
 		"only a header":    func(_ string, _ *cache, b []byte) []byte { return b[:cacheHeader] },
 		"empty":            func(string, *cache, []byte) []byte { return nil },
-		"of another module": func(_ string, c *cache, b []byte) []byte {
+		"of another module": func(_ string, c *cache, _ []byte) []byte {
 			if err := c.put(other, native); err != nil {
 				t.Fatal(err)
 			}

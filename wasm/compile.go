@@ -141,7 +141,7 @@ var errTooLong = errors.New("the compiler took too long")
 func (e *Engine) childFailed(ctx context.Context, err error, said string) error {
 	const hint = "modules that take this much to compile are refused; split large functions, or compile with less optimisation"
 	switch cause := context.Cause(ctx); {
-	case cause == errTooLong:
+	case errors.Is(cause, errTooLong):
 		return rejected("compile-time", hint, fmt.Errorf("compiling took longer than %v", e.cfg.CompileWall))
 	case cause != nil: // whoever asked has gone, or the engine is being closed
 		return &function.Error{Op: "compile", Class: function.ClassOverload, Kind: "stopping", Err: cause}
@@ -166,7 +166,7 @@ func (e *Engine) childFailed(ctx context.Context, err error, said string) error 
 		return &function.Error{Op: "compile", Class: function.ClassRetry, Kind: "compiler", Err: errors.New("the compiler was killed from outside, perhaps for want of memory"), Hint: "free memory, or compile on a larger node"}
 	}
 	// It aborted: out of its memory, or a fault of the compiler that this module meets. Nothing of it runs here.
-	return rejected("compile-memory", hint, fmt.Errorf("the compiler gave up within %d MiB (%v): %s", e.cfg.CompileMemory>>20, exit, firstLine(said, "it said nothing")))
+	return rejected("compile-memory", hint, fmt.Errorf("the compiler gave up within %d MiB (%w): %s", e.cfg.CompileMemory>>20, exit, firstLine(said, "it said nothing")))
 }
 
 // accountLag is how far the account of a process may be behind the clock that its CPU limit goes by.

@@ -114,7 +114,7 @@ type Engine struct {
 	loads     sync.WaitGroup
 	running   sync.WaitGroup
 
-	work      context.Context // ends with Close: of the loading and compiling nobody in particular asked for
+	work      context.Context //nolint:containedctx // its life is the engine's: of the loading and compiling all callers wait for; ends with Close
 	stopWork  context.CancelFunc
 	compiling chan struct{} // one compiler at a time
 	compiles  atomic.Int64

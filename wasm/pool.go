@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,8 +68,8 @@ func (p *pool) take(ctx context.Context, r *resident, deadline time.Time) *place
 
 func (p *pool) takeNow(r *resident) *place {
 	if r.reuse {
-		for i := len(p.kept) - 1; i >= 0; i-- {
-			if p.kept[i].owner == r {
+		for i, kept := range slices.Backward(p.kept) {
+			if kept.owner == r {
 				return p.unkeep(i)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,8 +89,8 @@ func (l *loose) TempDir() string {
 }
 
 func (l *loose) end() {
-	for i := len(l.cleanups) - 1; i >= 0; i-- {
-		l.cleanups[i]()
+	for _, cleanup := range slices.Backward(l.cleanups) {
+		cleanup()
 	}
 }
 

@@ -3,8 +3,8 @@ package journal
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
+	"maps"
 	"sort"
 	"strings"
 	"testing"
@@ -68,10 +68,7 @@ func (m *memStore) view() map[string][]byte {
 	if len(m.pending) == 0 {
 		return m.synced
 	}
-	all := map[string][]byte{}
-	for k, v := range m.synced {
-		all[k] = v
-	}
+	all := maps.Clone(m.synced)
 	for _, b := range m.pending {
 		apply(all, b.ops)
 	}
@@ -110,7 +107,7 @@ func (m *memStore) Scan(prefix, after []byte, yield func(key, value []byte, vers
 	return nil
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func openJournal(t testing.TB, cfg Config, s Store) *Journal {
 	t.Helper()

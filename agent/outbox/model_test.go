@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"testing"
 
@@ -127,10 +128,7 @@ func (m *model) erase(t *rapid.T) {
 func (m *model) crash(t *rapid.T) {
 	m.d.mu.Lock()
 	m.d.queue = nil
-	m.d.live = map[string][]byte{}
-	for k, v := range m.d.synced {
-		m.d.live[k] = v
-	}
+	m.d.live = maps.Clone(m.d.synced)
 	m.d.mu.Unlock()
 	m.restart(t)
 }

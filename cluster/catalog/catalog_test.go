@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -88,7 +87,7 @@ func (m *memory) waiting() int {
 
 func open(t testing.TB, s Store) *Catalog {
 	t.Helper()
-	c, err := Open(s, Options{Node: "n1", Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	c, err := Open(s, Options{Node: "n1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +186,7 @@ func TestSurvivesRestart(t *testing.T) {
 
 func withStore(t *testing.T, dir string, use func(*Catalog) []*function.Function) []*function.Function {
 	t.Helper()
-	s, _, err := store.Open(store.Config{Dir: dir, Floor: 1, Ballast: -1}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, _, err := store.Open(store.Config{Dir: dir, Floor: 1, Ballast: -1}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

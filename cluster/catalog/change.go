@@ -31,7 +31,7 @@ func (c *Catalog) change(ctx context.Context, op, name string, d decide) (*funct
 	f, r, err := c.prepare(op, name, now, d)
 	if err != nil {
 		c.turn <- struct{}{}
-		if old, _ := now.Get(name); err == errUnchanged {
+		if old, _ := now.Get(name); errors.Is(err, errUnchanged) {
 			return old, nil
 		}
 		return nil, err

@@ -82,7 +82,8 @@ type child struct {
 }
 
 func startChild(path string, args ...string) (*child, error) {
-	c := &child{path: path, cmd: exec.Command(path, args...), said: &tail{}, exited: make(chan struct{})}
+	cmd := exec.Command(path, args...) //nolint:noctx // it ends with its standard input and then tidies up; a context would kill it
+	c := &child{path: path, cmd: cmd, said: &tail{}, exited: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = c.said, c.said
 	stdin, err := c.cmd.StdinPipe()
 	if err != nil {

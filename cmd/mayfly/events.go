@@ -142,13 +142,11 @@ func (a *app) story(w io.Writer, r admin.EventRecord) {
 		fmt.Fprintf(w, "    %-10s %s\n", what, indent(escapeText(text), "               "))
 	}
 	flags := ""
-	for _, f := range []struct {
-		on   bool
-		name string
-	}{{r.Retained, ", retained"}, {r.Dup, ", sent before"}} {
-		if f.on {
-			flags += f.name
-		}
+	if r.Retained {
+		flags += ", retained"
+	}
+	if r.Dup {
+		flags += ", sent before"
 	}
 	line("received", fmt.Sprintf("%s, %s, QoS %d%s", subject(r), size(r.Bytes), r.QoS, flags))
 	if r.Function == "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"mayfly/admin"
@@ -113,8 +114,7 @@ func sameJSON(a, b string) bool {
 
 // stateFaults looks at the last write of a key, which is the one that counts.
 func stateFaults(want function.Setting, writes []admin.StateWrite) []string {
-	for i := len(writes) - 1; i >= 0; i-- {
-		w := writes[i]
+	for _, w := range slices.Backward(writes) {
 		if w.Key != want.Key {
 			continue
 		}

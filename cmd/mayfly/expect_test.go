@@ -8,8 +8,6 @@ import (
 	"mayfly/function"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func text(s string) admin.Body { return admin.NewBody([]byte(s)) }
 
 func TestFaults(t *testing.T) {
@@ -29,21 +27,21 @@ func TestFaults(t *testing.T) {
 		"nothing wanted":          {function.Expectation{}, done, ""},
 		"must be done":            {function.Expectation{}, rejected, `outcome is reject, want done: no number "t"`},
 		"a trap is not done":      {function.Expectation{}, trapped, "wasm trap: bad"},
-		"reject wanted":           {function.Expectation{Outcome: ptr(function.Reject), Error: "number"}, rejected, ""},
+		"reject wanted":           {function.Expectation{Outcome: new(function.Reject), Error: "number"}, rejected, ""},
 		"an error wanted is had":  {function.Expectation{Error: "trap"}, trapped, ""},
 		"another error":           {function.Expectation{Error: "timeout"}, trapped, `want one that contains "timeout"`},
-		"done where reject is":    {function.Expectation{Outcome: ptr(function.Reject)}, done, "outcome is done, want reject"},
-		"publish as it is":        {function.Expectation{Publish: []function.ExpectMessage{{Topic: "plant/7/alarm", QoS: ptr(byte(1)), Retain: ptr(false)}}}, done, ""},
+		"done where reject is":    {function.Expectation{Outcome: new(function.Reject)}, done, "outcome is done, want reject"},
+		"publish as it is":        {function.Expectation{Publish: []function.ExpectMessage{{Topic: "plant/7/alarm", QoS: new(byte(1)), Retain: new(false)}}}, done, ""},
 		"publish as JSON":         {function.Expectation{Publish: []function.ExpectMessage{{JSON: `{"limit":70.0,"c":91}`}}}, done, ""},
 		"other JSON":              {function.Expectation{Publish: []function.ExpectMessage{{JSON: `{"c":92}`}}}, done, "JSON equal to"},
-		"exact text":              {function.Expectation{Publish: []function.ExpectMessage{{Payload: ptr(`{"c":91}`)}}}, done, "payload is"},
+		"exact text":              {function.Expectation{Publish: []function.ExpectMessage{{Payload: new(`{"c":91}`)}}}, done, "payload is"},
 		"another topic":           {function.Expectation{Publish: []function.ExpectMessage{{Topic: "x"}}}, done, "topic is plant/7/alarm, want x"},
-		"another QoS":             {function.Expectation{Publish: []function.ExpectMessage{{QoS: ptr(byte(0))}}}, done, "QoS is 1, want 0"},
-		"another retain":          {function.Expectation{Publish: []function.ExpectMessage{{Retain: ptr(true)}}}, done, "retain is false"},
+		"another QoS":             {function.Expectation{Publish: []function.ExpectMessage{{QoS: new(byte(0))}}}, done, "QoS is 1, want 0"},
+		"another retain":          {function.Expectation{Publish: []function.ExpectMessage{{Retain: new(true)}}}, done, "retain is false"},
 		"no publish wanted":       {function.Expectation{Publish: []function.ExpectMessage{}}, done, "it published 1 messages"},
-		"response":                {function.Expectation{Response: ptr("ok")}, done, ""},
-		"another response":        {function.Expectation{Response: ptr("no")}, done, `response is "ok"`},
-		"no response":             {function.Expectation{Response: ptr("ok"), Outcome: ptr(function.Reject)}, rejected, "did not respond"},
+		"response":                {function.Expectation{Response: new("ok")}, done, ""},
+		"another response":        {function.Expectation{Response: new("no")}, done, `response is "ok"`},
+		"no response":             {function.Expectation{Response: new("ok"), Outcome: new(function.Reject)}, rejected, "did not respond"},
 		"state: last write wins":  {function.Expectation{State: []function.Setting{{Key: "n", Value: "2"}}}, done, ""},
 		"state: an earlier write": {function.Expectation{State: []function.Setting{{Key: "n", Value: "1"}}}, done, `state n is "2"`},
 		"state: deleted":          {function.Expectation{State: []function.Setting{{Key: "gone", Value: "1"}}}, done, "is deleted"},

@@ -160,12 +160,9 @@ func fnPause(a *app, pause bool) *cobra.Command {
 }
 
 func quoted(names []string) string {
-	out := ""
+	all := make([]string, len(names))
 	for i, n := range names {
-		if i > 0 {
-			out += ", "
-		}
-		out += strconv.Quote(n)
+		all[i] = strconv.Quote(n)
 	}
-	return out
+	return strings.Join(all, ", ")
 }

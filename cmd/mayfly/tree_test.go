@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,7 @@ func leaves(cmd *cobra.Command) map[string]*cobra.Command {
 	for _, c := range cmd.Commands() {
 		switch {
 		case c.HasSubCommands():
-			for path, leaf := range leaves(c) {
-				out[path] = leaf
-			}
+			maps.Copy(out, leaves(c))
 		case c.Runnable():
 			out[strings.TrimPrefix(c.CommandPath(), "mayfly ")] = c
 		}
@@ -84,7 +83,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 		if cmd.Long == "" || cmd.Runnable() && cmd.Example == "" {
 			t.Errorf("%s: long text or example is missing", path)
 		}
-		for _, line := range strings.Split(cmd.Long+"\n"+cmd.Example, "\n") {
+		for line := range strings.SplitSeq(cmd.Long+"\n"+cmd.Example, "\n") {
 			if len(line) > 120 {
 				t.Errorf("%s: a line of %d characters: %s", path, len(line), line)
 			}

@@ -80,10 +80,10 @@ func hints(err error) []string {
 	var all []string
 	var walk func(error)
 	walk = func(err error) {
-		if e, ok := err.(*function.Error); ok && e.Hint != "" {
+		if e, ok := err.(*function.Error); ok && e.Hint != "" { //nolint:errorlint // the walk unwraps: every error in the tree, not the first
 			all = append(all, strings.TrimSpace(e.Hint))
 		}
-		switch e := err.(type) {
+		switch e := err.(type) { //nolint:errorlint // this is the unwrapping
 		case interface{ Unwrap() error }:
 			walk(e.Unwrap())
 		case interface{ Unwrap() []error }:

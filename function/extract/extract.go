@@ -125,6 +125,7 @@ func (e Extractor) Key(ev *event.Event, p event.Pattern) (string, bool) {
 			return "", false
 		}
 		return keyText(raw)
+	case fromNothing:
 	}
 	return "", false
 }

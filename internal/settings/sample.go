@@ -96,7 +96,7 @@ func about(f tomlcheck.Field) string {
 // prose writes text as comment lines.
 func prose(b *strings.Builder, text string) {
 	line := "#"
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if len(line)+1+len(word) > sampleWidth {
 			b.WriteString(line + "\n")
 			line = "#"

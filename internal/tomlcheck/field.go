@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -137,13 +138,8 @@ func (f Field) set(v reflect.Value, text string) error {
 }
 
 func (f Field) checkWord(text string) error {
-	if len(f.Words) == 0 {
+	if len(f.Words) == 0 || slices.Contains(f.Words, text) {
 		return nil
-	}
-	for _, w := range f.Words {
-		if w == text {
-			return nil
-		}
 	}
 	hint := "one of " + list(f.Words)
 	if w := Closest(text, f.Words); w != "" {
@@ -239,7 +235,7 @@ func (f Field) Format(v reflect.Value) string {
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		text, err := m.MarshalText()
 		if err != nil {
 			return strconv.Quote(err.Error())

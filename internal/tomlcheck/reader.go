@@ -169,7 +169,7 @@ func (r *Reader) finish(v reflect.Value, path string) {
 			}
 		}
 	}
-	if c, ok := v.Addr().Interface().(Validator); ok && !r.Partial() && !r.Faulty(path) {
+	if c, ok := reflect.TypeAssert[Validator](v.Addr()); ok && !r.Partial() && !r.Faulty(path) {
 		for key, err := range c.Validate() {
 			problem, hint := Describe(err)
 			r.Fault(join(path, key), problem, hint)

@@ -104,7 +104,10 @@ func (d *demo) start(ctx context.Context) (*exec.Cmd, error) {
 			text, _ := os.ReadFile(log.Name())
 			_ = agent.Process.Kill()
 			_ = agent.Wait()
-			return nil, fmt.Errorf("mayflyd is not ready after 20 s (%v); its log:\n%s", err, text)
+			if err == nil {
+				err = errors.New("it answers and does not become ready")
+			}
+			return nil, fmt.Errorf("mayflyd is not ready after 20 s: %w; its log:\n%s", err, text)
 		}
 		select {
 		case <-ctx.Done():

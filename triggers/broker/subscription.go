@@ -37,11 +37,9 @@ type Subscription struct {
 	over   atomic.Bool // Run has ended, or is about to
 
 	mu       sync.Mutex
-	ctx      context.Context
-	sink     triggers.Sink // nil while held
-	inflight int           // handed over and not settled
-	idle     chan struct{} // not nil: Run waits for inflight to become 0
-	seeded   bool          // retained messages were brought once
+	accept   func(*event.Event, triggers.Receipt) error // Run's sink; nil while held
+	inflight int                                        // handed over and not settled
+	idle     chan struct{}                              // not nil: Run waits for inflight to become 0
 }
 
 // Subscribe registers a trigger: from now on nothing that matches it at QoS 1 or 2 is acknowledged unless it is safe.
@@ -123,7 +121,7 @@ func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
 		return errors.New("subscription runs twice")
 	}
 	s.mu.Lock()
-	s.ctx, s.sink = ctx, to
+	s.accept = func(ev *event.Event, r triggers.Receipt) error { return to.Accept(ctx, ev, r) }
 	s.mu.Unlock()
 	if s.spec.Retained == function.RetainedOnce || s.spec.Retained == function.RetainedAlways {
 		s.seed()
@@ -136,7 +134,7 @@ func (s *Subscription) Run(ctx context.Context, to triggers.Sink) error {
 		s.Close()
 	}
 	s.mu.Lock()
-	s.sink = nil
+	s.accept = nil
 	idle := make(chan struct{})
 	if s.inflight == 0 {
 		close(idle)
@@ -181,24 +179,24 @@ func (s *Subscription) seed() {
 // offer hands ev over, with d when somebody waits for it.
 func (s *Subscription) offer(ev *event.Event, d *delivery) {
 	s.mu.Lock()
-	ctx, sink := s.ctx, s.sink
-	if sink != nil {
+	accept := s.accept
+	if accept != nil {
 		s.inflight++
 	}
 	s.mu.Unlock()
 	switch {
-	case sink == nil && d == nil:
+	case accept == nil && d == nil:
 		s.broker.losses.count(lossHeld, s.spec.Name)
-	case sink == nil:
+	case accept == nil:
 		d.settle(errHeld)
 	case d == nil:
-		if err := sink.Accept(ctx, ev, nil); err != nil {
+		if err := accept(ev, nil); err != nil {
 			s.broker.losses.count(lossRefused, s.spec.Name)
 		}
 		s.leave()
 	default:
 		// The sink settles the receipt also when it returns an error, and that tells more.
-		_ = sink.Accept(ctx, ev, &receipt{sub: s, delivery: d})
+		_ = accept(ev, &receipt{sub: s, delivery: d})
 	}
 }
 

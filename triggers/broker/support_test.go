@@ -105,7 +105,7 @@ func run(t testing.TB, b *Broker, spec Trigger, sink triggers.Sink) (s *Subscrip
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, sink) }()
-	until(t, "subscription runs", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.sink != nil })
+	until(t, "subscription runs", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.accept != nil })
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

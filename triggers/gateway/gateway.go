@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -178,7 +179,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		server.Close()
 		err = fmt.Errorf("drain gateway: requests were cut off: %w", err)
 	}
-	<-served
+	if serving := <-served; !errors.Is(serving, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("run gateway: %w", serving))
+	}
 	return err
 }
 
@@ -197,7 +200,7 @@ type Status struct {
 
 // Status returns a snapshot.
 func (g *Gateway) Status() Status {
-	s := Status{Running: len(g.slots), Answered: map[int]int64{}}
+	s := Status{Running: len(g.slots)}
 	select {
 	case <-g.listening:
 		s.Address = g.address
@@ -205,9 +208,7 @@ func (g *Gateway) Status() Status {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for code, n := range g.answered {
-		s.Answered[code] = n
-	}
+	s.Answered = maps.Clone(g.answered)
 	return s
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -31,17 +30,17 @@ func (g *Gateway) handler() http.Handler {
 }
 
 func (g *Gateway) health(w http.ResponseWriter, _ *http.Request) {
-	io.WriteString(w, "ok\n")
+	fmt.Fprintln(w, "ok")
 }
 
 // ready says no reasons: everybody may ask.
 func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	if g.closing.Load() || g.c.Ready != nil && g.c.Ready() != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		io.WriteString(w, "not ready\n")
+		fmt.Fprintln(w, "not ready")
 		return
 	}
-	io.WriteString(w, "ready\n")
+	fmt.Fprintln(w, "ready")
 }
 
 // guarded lets in who has a token; where none are asked for, everybody but web pages: neither a page of another origin nor

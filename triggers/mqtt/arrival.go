@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"context"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -15,8 +14,7 @@ import (
 // runs on the goroutine that reads the connection, one message at a time.
 type arrival struct {
 	session  *Session
-	ctx      context.Context
-	sink     triggers.Sink
+	accept   func(*event.Event, triggers.Receipt) error // Run's sink
 	link     *link
 	window   *window
 	epoch    uint64
@@ -59,7 +57,7 @@ func (a *arrival) publish(p inbound) error {
 	if s.adopt(d) {
 		return nil // the sink has it already
 	}
-	if err := a.sink.Accept(a.ctx, &d.event, d); err != nil {
+	if err := a.accept(&d.event, d); err != nil {
 		s.count.refused.Add(1) // the sink settles what it refuses
 	}
 	return nil
@@ -89,7 +87,7 @@ func (a *arrival) acceptVolatile(p inbound) error {
 	}
 	ev := new(event.Event)
 	a.fill(ev, p)
-	if err := a.sink.Accept(a.ctx, ev, nil); err != nil {
+	if err := a.accept(ev, nil); err != nil {
 		s.shed(function.KindOf(err), p.topic)
 	}
 	return nil

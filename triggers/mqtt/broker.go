@@ -39,9 +39,6 @@ type TLS struct {
 	MinVersion string // "1.2" (default) or "1.3"
 }
 
-// maxPacket is the longest MQTT packet body (MQTT 3.1.1 section 2.2.3).
-const maxPacket = 268_435_455
-
 // WithDefaults returns b with every zero field at its default.
 func (b Broker) WithDefaults() Broker {
 	setDefault(&b.KeepAlive, 30*time.Second)

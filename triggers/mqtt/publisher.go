@@ -70,9 +70,10 @@ func (p *Publisher) Publish(m *event.Message, c Confirmation) error {
 	if p.link == nil {
 		return ErrDown
 	}
-	id, ok := uint16(0), true
+	var id uint16
 	if m.QoS > 0 {
-		if id, ok = p.flight.id(); !ok {
+		var free bool
+		if id, free = p.flight.id(); !free {
 			return ErrFull
 		}
 	}

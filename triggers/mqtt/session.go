@@ -281,7 +281,8 @@ func (s *Session) receive(ctx context.Context, l *link, to triggers.Sink) *arriv
 	_, _ = rand.Read(nonce[:]) // never fails
 	number := binary.BigEndian.Uint64(append(make([]byte, 3), nonce[:]...))
 	return &arrival{
-		session: s, ctx: ctx, sink: to, link: l, window: newWindow(l, s.config.HoldOff, &s.count),
-		epoch: s.epoch, prefix: new(big.Int).SetUint64(number).Text(62) + "-",
+		session: s, link: l, window: newWindow(l, s.config.HoldOff, &s.count),
+		accept: func(ev *event.Event, r triggers.Receipt) error { return to.Accept(ctx, ev, r) },
+		epoch:  s.epoch, prefix: new(big.Int).SetUint64(number).Text(62) + "-",
 	}
 }

@@ -90,10 +90,9 @@ static wasm_trap_t *trampoline(void *env, wasmtime_caller_t *caller, wasmtime_va
   uint64_t args[MF_MAX_PARAMS];
   for (int32_t i = 0; i < im->nparams; i++)
     args[i] = im->wide >> i & 1 ? (uint64_t)raw[i].i64 : (uint32_t)raw[i].i32;
-  uint64_t result = 0;
-  if (mayflyHostCall(in->session, im->id, args, im->nparams, memory, length, &result) != 0)
-    return wasmtime_trap_new("ended by the host", 17);
-  if (im->has_result) raw[0].i64 = (int64_t)result;
+  mf_host_call call = {in->session, im->id, im->nparams, args, memory, length, 0};
+  if (mayflyHostCall(&call) != 0) return wasmtime_trap_new("ended by the host", 17);
+  if (im->has_result) raw[0].i64 = (int64_t)call.result;
   return NULL;
 }
 

@@ -71,9 +71,17 @@ void mf_close(mf_instance *);
 
 enum { MF_MAX_PARAMS = 16 };
 
-// Implemented in Go: one host call. args are the parameters, zero-extended to 64 bits; the result goes to *result. Nonzero
-// ends the guest with a trap. memory may be NULL (length 0) when the guest exports none.
-extern int32_t mayflyHostCall(uintptr_t session, int32_t id, uint64_t *args, int32_t nargs, uint8_t *memory,
-                              size_t memory_len, uint64_t *result);
+// One host call. memory may be NULL (length 0) when the guest exports none.
+typedef struct mf_host_call {
+  uintptr_t session;
+  int32_t id, nargs;
+  uint64_t *args; // the parameters, zero-extended to 64 bits
+  uint8_t *memory;
+  size_t memory_len;
+  uint64_t result; // set by the callee
+} mf_host_call;
+
+// Implemented in Go. Nonzero ends the guest with a trap.
+extern int32_t mayflyHostCall(mf_host_call *);
 
 #endif

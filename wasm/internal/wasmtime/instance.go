@@ -139,21 +139,20 @@ func (in *Instance) result(want C.int32_t) (int32, error) {
 // mayflyHostCall is called by a guest, through the trampoline in binding.c, on the thread that runs it.
 //
 //export mayflyHostCall
-func mayflyHostCall(session C.uintptr_t, id C.int32_t, args *C.uint64_t, nargs C.int32_t, memory *C.uint8_t, memoryLen C.size_t,
-	result *C.uint64_t,
-) (status C.int32_t) {
-	in := cgo.Handle(session).Value().(*Instance)
+func mayflyHostCall(call *C.mf_host_call) (status C.int32_t) {
+	in := cgo.Handle(call.session).Value().(*Instance)
 	defer func() { // a panic must not unwind through the guest's frames
 		if p := recover(); p != nil {
-			in.err = fmt.Errorf("panic in host function %d: %v\n%s", id, p, debug.Stack())
+			in.err = fmt.Errorf("panic in host function %d: %v\n%s", call.id, p, debug.Stack())
 			status = 1
 		}
 	}()
-	value, err := in.host.HostCall(int(id), unsafe.Slice((*uint64)(args), nargs), unsafe.Slice((*byte)(memory), memoryLen))
+	args := unsafe.Slice((*uint64)(call.args), call.nargs)
+	value, err := in.host.HostCall(int(call.id), args, unsafe.Slice((*byte)(call.memory), call.memory_len))
 	if err != nil {
 		in.err = err
 		return 1
 	}
-	*result = C.uint64_t(value)
+	call.result = C.uint64_t(value)
 	return 0
 }
