@@ -53,13 +53,14 @@ func (b *bench) stateful(a *agent, url string, events int) error {
 	if err != nil {
 		return err
 	}
-	// A thousand sensors whose readings cannot be compressed.
+	// Readings that cannot be compressed, of more sensors than events are ever on their way: none is overwritten before it is
+	// on disk.
 	var seed [32]byte
 	noise := rand.NewChaCha8(seed)
 	reading := func(i int) event.Message {
 		data := make([]byte, 256)
 		_, _ = noise.Read(data) // never fails
-		return event.Message{Topic: fmt.Sprintf("bench/count/%d", i%1000), Data: data, QoS: 1}
+		return event.Message{Topic: fmt.Sprintf("bench/count/%d", i%10_000), Data: data, QoS: 1}
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
 	defer cancel()
