@@ -48,6 +48,7 @@ type Agent struct {
 	journal  *journal.Journal
 	dispatch *dispatch.Dispatcher
 	subs     *subscriptions
+	ticks    *schedules
 	gateway  *gateway.Gateway // nil = none
 	door     *admin.Server
 	socket   net.Listener
@@ -161,6 +162,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Local: a.engine, Store: a.store, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a,
 		Observer: a.stories, Secrets: a.secrets, Log: a.log.With("part", "dispatch"),
 	})
+	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
 	return nil
 }

@@ -203,9 +203,20 @@ func (a *Agent) triggers(f *function.Function) []admin.Trigger {
 		})
 	}
 	for i, c := range f.Manifest.Cron {
-		all = append(all, admin.Trigger{
-			Name: fmt.Sprintf("cron[%d]", i), Spec: c.Schedule, State: admin.StateFailed, Reason: "this version runs no schedules",
-		})
+		all = append(all, a.scheduled(f, fmt.Sprintf("cron[%d]", i), c))
 	}
 	return all
+}
+
+func (a *Agent) scheduled(f *function.Function, name string, c function.CronTrigger) admin.Trigger {
+	t := admin.Trigger{Name: name, Spec: c.Schedule, State: admin.StateReady}
+	switch next, fault, waiting := a.ticks.state(f.Name(), name); {
+	case fault != "":
+		t.State, t.Reason = admin.StateFailed, fault
+	case waiting != "":
+		t.State, t.Reason = admin.StateStarting, waiting
+	case !next.IsZero():
+		t.Spec += ", next " + next.Format(time.RFC3339)
+	}
+	return t
 }

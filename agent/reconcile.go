@@ -18,7 +18,10 @@ func (a *Agent) reconcile() error {
 	functions := a.catalog.List()
 	plan, routes := a.routes(functions)
 	a.dispatch.Deploy(functions, routes)
-	return a.subs.apply(plan.groups, plan.claims, a.dispatch.Sink)
+	if err := a.subs.apply(plan.groups, plan.claims, a.dispatch.Sink); err != nil {
+		return err
+	}
+	return a.ticks.apply(functions, func(f *function.Function) bool { return len(a.unmet(f)) == 0 })
 }
 
 // subscriptionPlan is which source brings which trigger's events.

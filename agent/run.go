@@ -135,6 +135,7 @@ func (a *Agent) open() error {
 func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 	flow := []*stage{c.start("triggers", func(ctx context.Context) error {
 		<-ctx.Done()
+		a.ticks.close()
 		a.subs.close()
 		return nil
 	})}
