@@ -38,7 +38,7 @@ func (d *Dispatcher) commit(w *worker, t *task) error {
 		s.Published.Add(int64(len(res.Publishes)))
 		w.rec.Outcome, w.rec.Writes = "done", len(res.Writes)
 		w.rec.Published = res.Publishes
-		d.observe(w, t)
+		d.observe(w)
 	}
 	return err
 }
@@ -145,10 +145,10 @@ func (d *Dispatcher) submit(t *task, ops []store.Op, then func()) time.Duration 
 		return 0
 	case function.ClassOverload:
 		return jitter(overloadMin, overloadMax, 5)
-	default:
-		d.fail(err)
-		return 0
+	case function.ClassRetry, function.ClassReject, function.ClassNotHere, function.ClassConflict, function.ClassFatal:
+		d.fail(err) // nothing is checked and everything is of bounded size: a store that refuses this is broken
 	}
+	return 0
 }
 
 // retry puts t into the journal until its time comes; its sender is told that it is safe. Where the journal has no room, t
@@ -161,7 +161,7 @@ func (d *Dispatcher) retry(w *worker, t *task, cause error) time.Duration {
 		wait = min(e.After, max(policy.BackoffMax, wait))
 	}
 	w.failed("retry", cause)
-	d.observe(w, t)
+	d.observe(w)
 	t.unit.stats.Retried.Add(1)
 	t.attempt++
 	entry := d.entry(t)
@@ -226,7 +226,7 @@ func (d *Dispatcher) bury(w *worker, t *task, cause error) time.Duration {
 	w.failed("dead-letter", cause)
 	wait := d.entomb(w.fn, t, cause)
 	if wait == 0 {
-		d.observe(w, t)
+		d.observe(w)
 	} else {
 		d.mu.Lock()
 		t.ending = false

@@ -122,7 +122,7 @@ func (d *Dispatcher) refuse(w *worker, t *task, err error) time.Duration {
 	d.note(t, err)
 	if t.sync {
 		w.failed("failed", err)
-		d.observe(w, t)
+		d.observe(w)
 		d.over(t, triggers.Settlement{Err: err})
 		return 0
 	}
@@ -133,7 +133,7 @@ func (d *Dispatcher) refuse(w *worker, t *task, err error) time.Duration {
 func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
 	d.claim(t)
 	w.rec.Outcome = outcome
-	d.observe(w, t)
+	d.observe(w)
 	if t.seq == 0 {
 		d.over(t, triggers.Settlement{})
 		return 0
@@ -207,17 +207,21 @@ func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 		case function.Done:
 			return 0 // committed
 		case function.Retry:
-			err = &function.Error{Op: "invoke", Subject: t.route.Function, Class: function.ClassRetry, Kind: "asked",
-				Err: said(&w.res, "the function asked for a retry"), After: w.res.RetryAfter}
+			err = &function.Error{
+				Op: "invoke", Subject: t.route.Function, Class: function.ClassRetry, Kind: "asked",
+				Err: said(&w.res, "the function asked for a retry"), After: w.res.RetryAfter,
+			}
 		case function.Reject:
-			err = &function.Error{Op: "invoke", Subject: t.route.Function, Class: function.ClassReject, Kind: "rejected",
-				Err: said(&w.res, "the function rejected the event")}
+			err = &function.Error{
+				Op: "invoke", Subject: t.route.Function, Class: function.ClassReject, Kind: "rejected",
+				Err: said(&w.res, "the function rejected the event"),
+			}
 		}
 	}
 	d.note(t, err)
 	if t.sync {
 		w.failed("failed", err)
-		d.observe(w, t)
+		d.observe(w)
 		d.over(t, triggers.Settlement{Err: err, Outcome: w.res.Outcome})
 		return 0
 	}
@@ -231,12 +235,12 @@ func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 		return jitter(overloadMin, overloadMax, t.attempt)
 	case function.ClassReject:
 		return d.bury(w, t, err)
-	default:
+	case function.ClassNone, function.ClassRetry, function.ClassConflict: // no class is nobody's verdict; run knows conflicts
 		if t.attempt >= max(1, w.fn.Manifest.Retry.MaxAttempts) {
 			return d.bury(w, t, fmt.Errorf("%d attempts are used up: %w", t.attempt, err))
 		}
-		return d.retry(w, t, err)
 	}
+	return d.retry(w, t, err)
 }
 
 func said(res *function.Result, otherwise string) error {
@@ -271,7 +275,7 @@ func (d *Dispatcher) logged(w *worker, t *task) {
 	}
 }
 
-func (d *Dispatcher) observe(w *worker, t *task) { d.dep.Observer.Observed(&w.rec) }
+func (d *Dispatcher) observe(w *worker) { d.dep.Observer.Observed(&w.rec) }
 
 // over ends a task. Safe from any goroutine, any number of times.
 func (d *Dispatcher) over(t *task, s triggers.Settlement) {

@@ -178,8 +178,10 @@ func (j *Journal) AppendOps(entries []*Entry) ([]store.Op, error) {
 	for i, e := range entries {
 		ops[i].Value = encodeEvent(make([]byte, 0, 256+len(e.Event.Data)), e, now)
 		if len(ops[i].Value) > store.MaxValue {
-			return nil, &function.Error{Op: "journal: append", Subject: e.Function, Class: function.ClassReject, Kind: "too-large",
-				Err: fmt.Errorf("the event takes %d bytes: %w", len(ops[i].Value), store.ErrTooLarge)}
+			return nil, &function.Error{
+				Op: "journal: append", Subject: e.Function, Class: function.ClassReject, Kind: "too-large",
+				Err: fmt.Errorf("the event takes %d bytes: %w", len(ops[i].Value), store.ErrTooLarge),
+			}
 		}
 		need[e.Function] += int64(len(ops[i].Value))
 	}
@@ -191,8 +193,10 @@ func (j *Journal) AppendOps(entries []*Entry) ([]store.Op, error) {
 		}
 		if bytes > j.cfg.Quota || j.total+len(entries) > j.cfg.Entries {
 			j.counts.Refused++
-			return nil, &function.Error{Op: "journal: append", Subject: name, Class: function.ClassOverload, Kind: "journal-full", Err: ErrFull,
-				Hint: "the function does not keep up: see mayfly status, or raise limits.journal"}
+			return nil, &function.Error{
+				Op: "journal: append", Subject: name, Class: function.ClassOverload, Kind: "journal-full", Err: ErrFull,
+				Hint: "the function does not keep up: see mayfly status, or raise limits.journal",
+			}
 		}
 	}
 	for i, e := range entries {
