@@ -1,6 +1,6 @@
 // Package crashpoint names the places between two steps of an event's journey at which tests let the agent die. In a release
 // build Here is empty and compiled away; built with the tag crashpoints, the process kills itself, as kill -9 would, when it
-// passes the place that MAYFLY_CRASH names for the time it says: "commit@3" is the third time.
+// passes the place that CRASHPOINT names for the time it says: "commit@3" is the third time.
 package crashpoint
 
 // Point is one such place. Each belongs to a row of the DESIGN.md beside the code that passes it.

@@ -58,7 +58,7 @@ func TestDiesWhereItIsTold(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		run := exec.CommandContext(t.Context(), binary)
-		run.Env = append(os.Environ(), "MAYFLY_CRASH="+c.armed)
+		run.Env = append(os.Environ(), "CRASHPOINT="+c.armed)
 		out, err := run.Output()
 		if string(out) != c.want || (err != nil && strings.Contains(err.Error(), "killed")) != c.dies || err != nil != c.dies {
 			t.Errorf("tags %q, armed %q: %q, %v", c.tags, c.armed, out, err)

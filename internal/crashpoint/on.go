@@ -12,7 +12,7 @@ import (
 
 // armed is where and when to die. Package state, because the places know nothing of each other; in this build only.
 var armed = sync.OnceValue(func() *trap {
-	name, nth, _ := strings.Cut(os.Getenv("MAYFLY_CRASH"), "@")
+	name, nth, _ := strings.Cut(os.Getenv("CRASHPOINT"), "@")
 	n, err := strconv.Atoi(nth)
 	if err != nil {
 		n = 1

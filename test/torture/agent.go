@@ -139,17 +139,20 @@ func (a *agent) close() {
 	a.client.Close()
 }
 
-// died waits until it has ended by itself.
+// died waits until it has killed itself.
 func (a *agent) died(patience time.Duration) error {
 	a.mu.Lock()
 	gone := a.gone
 	a.mu.Unlock()
 	select {
 	case <-gone:
-		return nil
 	case <-time.After(patience):
 		return fmt.Errorf("the agent did not end within %v", patience)
 	}
+	if ends := a.ends(); len(ends) == 0 || ends[len(ends)-1] != "signal: killed" {
+		return fmt.Errorf("the agent ended otherwise than by its own kill: %v", ends)
+	}
+	return nil
 }
 
 // ends returns how it ended without being asked to.

@@ -57,10 +57,11 @@ func (t *trial) dieAt(p crashpoint.Point, nth int) error {
 	if p == crashpoint.Replay || p == crashpoint.Replayed {
 		nth = 1 // one replay passes it once
 	}
+	t.sleep(300 * time.Millisecond)
 	if err := t.agent.stop(); err != nil {
 		return err
 	}
-	t.agent.env = []string{fmt.Sprintf("MAYFLY_CRASH=%s@%d", p, nth)}
+	t.agent.env = []string{fmt.Sprintf("CRASHPOINT=%s@%d", p, nth)}
 	if err := t.agent.start(); err != nil {
 		return err
 	}

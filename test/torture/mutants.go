@@ -19,7 +19,7 @@ func mutants() []mutant {
 	return []mutant{
 		{
 			"acknowledge-before-commit", "agent/dispatch/commit.go",
-			"	d.claim(t)\n	res := &w.res\n", "	d.claim(t)\n	res := &w.res\n	d.over(t, triggers.Settlement{Response: res.Response})\n", "kill-agent",
+			"	crashpoint.Here(crashpoint.Ran)\n", "	d.over(t, triggers.Settlement{})\n	crashpoint.Here(crashpoint.Ran)\n", "kill-agent",
 		},
 		{
 			"drop-the-done-mark", "agent/dispatch/state.go",
