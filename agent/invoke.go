@@ -35,6 +35,9 @@ func (a *Agent) Invoke(ctx context.Context, name string, ev *event.Event) (admin
 	select {
 	case s := <-wait:
 		run.Result, run.Err = *trace, s.Err
+		if s.Err != nil { // the function may have asked for something; nothing of it became true
+			run.Result.Publishes, run.Result.Writes, run.Result.Response = nil, nil, nil
+		}
 		return run, nil
 	case <-ctx.Done():
 		return run, &function.Error{
