@@ -131,7 +131,7 @@ type Dispatcher struct {
 	alarm    chan struct{} // timers changed
 	live     int           // live QoS 0 tasks
 	busy     int           // workers running a task
-	idle     int           // workers waiting
+	idle     int           // workers waiting that nobody has woken
 	workers  int
 	crew     []*worker // all of them
 	closing  bool

@@ -146,11 +146,14 @@ func (d *Dispatcher) makeReady(l *lane) {
 	d.rouse()
 }
 
-// rouse gets a worker going for a ready lane. Called with mu held.
+// rouse gets a worker going for the ready lanes, unless as many workers are awake and about to look for one: to wake one more
+// costs more than a short call. Called with mu held.
 func (d *Dispatcher) rouse() {
+	looking := d.workers - d.idle - d.busy
 	switch {
-	case d.closing:
+	case d.closing, d.ready.len() <= looking:
 	case d.idle > 0:
+		d.idle-- // here and not when it wakes: the next one must not count on it too
 		d.wake.Signal()
 	case d.workers < d.cfg.Workers:
 		d.workers++
@@ -158,7 +161,7 @@ func (d *Dispatcher) rouse() {
 	}
 }
 
-// work is one worker: it takes ready lanes until the dispatcher closes, or until it has been idle while others are idle too.
+// work is one worker: it takes ready lanes until the dispatcher closes.
 func (d *Dispatcher) work() {
 	w := new(worker)
 	d.mu.Lock()
@@ -167,7 +170,6 @@ func (d *Dispatcher) work() {
 		for !d.closing && d.ready.len() == 0 {
 			d.idle++
 			d.wake.Wait()
-			d.idle--
 		}
 		if d.closing {
 			break
