@@ -66,12 +66,15 @@ install() {
 	[ ${#packages[@]} -gt 0 ] || return 0
 	local command=(apt-get install -y --no-install-recommends "${packages[@]}") as=()
 	if ! has apt-get; then
-		printf 'setup: missing, and this is not Debian: %s\n' "${reasons[*]}" >&2
+		echo "setup: missing, and there is no apt-get to install it with:" >&2
+		printf '  %s\n' "${reasons[@]}" >&2
 		exit 1
 	fi
 	if [ "$(id -u)" != 0 ]; then
 		if ! has sudo; then
-			printf 'setup: missing: %s\nAs root: %s\n' "${reasons[*]}" "${command[*]}" >&2
+			echo "setup: missing:" >&2
+			printf '  %s\n' "${reasons[@]}" >&2
+			echo "As root: apt-get update && ${command[*]}" >&2
 			exit 1
 		fi
 		as=(sudo)
