@@ -49,13 +49,16 @@ func versionCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// version is set by the linker, as the agent's is.
+var version = "unknown"
+
 func ownVersion() versions {
-	v := versions{Mayfly: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versions{Mayfly: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+	if v.Mayfly == "unknown" && info.Main.Version != "" && info.Main.Version != "(devel)" { // go install
 		v.Mayfly = info.Main.Version
 	}
 	for _, s := range info.Settings {
