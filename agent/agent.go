@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/admin"
@@ -49,7 +50,8 @@ type Agent struct {
 	dispatch *dispatch.Dispatcher
 	subs     *subscriptions
 	ticks    *schedules
-	gateway  *gateway.Gateway // nil = none
+	gateway  *gateway.Gateway                  // nil = none
+	unserved atomic.Pointer[map[string]string] // routes by trigger, why nobody can call them
 	door     *admin.Server
 	socket   net.Listener
 	stories  *stories

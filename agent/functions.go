@@ -197,10 +197,7 @@ func (a *Agent) triggers(f *function.Function) []admin.Trigger {
 		all = append(all, t)
 	}
 	for i, h := range f.Manifest.HTTP {
-		all = append(all, admin.Trigger{
-			Name: fmt.Sprintf("http[%d]", i), Spec: strings.TrimSpace(h.Method + " " + h.Path), State: admin.StateFailed,
-			Reason: "this version serves no routes of manifests; call POST " + function.ReservedPath + f.Name(),
-		})
+		all = append(all, a.routed(f, fmt.Sprintf("http[%d]", i), h))
 	}
 	for i, c := range f.Manifest.Cron {
 		all = append(all, a.scheduled(f, fmt.Sprintf("cron[%d]", i), c))

@@ -21,6 +21,7 @@ func (a *Agent) reconcile() error {
 	if err := a.subs.apply(plan.groups, plan.claims, a.dispatch.Sink); err != nil {
 		return err
 	}
+	a.serveRoutes(functions)
 	return a.ticks.apply(functions, func(f *function.Function) bool { return len(a.unmet(f)) == 0 })
 }
 

@@ -39,6 +39,9 @@ func ParseRoute(s string) (Route, error) {
 			Hint:    "choose another path",
 		}
 	}
+	if slices.Contains([]string{"/healthz", "/readyz", "/openapi.json"}, path) {
+		return r, &tomlcheck.Issue{Problem: path + " is taken by the gateway itself", Hint: "choose another path"}
+	}
 	return Route{method, path}, nil
 }
 

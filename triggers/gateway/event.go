@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,9 +18,9 @@ import (
 
 // readEvent makes the event of a request. With the header ce-specversion it is a CloudEvent in binary content mode
 // (CloudEvents HTTP protocol binding 1.0, section 3.1): its attributes are the event's, its extensions become user.<name>.
-func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string) (*event.Event, *problem) {
+func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) (*event.Event, *problem) {
 	ev := &event.Event{
-		Source: "/fn/" + name, Type: event.TypeHTTP, Time: time.Now(),
+		Source: to.source, Type: event.TypeHTTP, Time: time.Now(), Captures: to.captures,
 		ContentType: r.Header.Get("Content-Type"), TraceParent: traceParent(r.Header.Get("Traceparent")),
 	}
 	if strings.HasPrefix(strings.ToLower(ev.ContentType), "application/cloudevents") {
@@ -30,6 +31,12 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string)
 	}
 	if err := cloudEvent(ev, r.Header); err != nil {
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "attributes", Title: "The event's attributes are not valid", Detail: err.Error()}
+	}
+	if to.method != "" {
+		ev.User = append(ev.User, event.Attr{Name: "http.method", Value: to.method})
+	}
+	if err := query(ev, r.URL.RawQuery); err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Kind: "query", Title: "The request's parameters are not valid", Detail: err.Error()}
 	}
 	if ev.ID == "" {
 		ev.ID = rand.Text()
@@ -46,6 +53,32 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, name string)
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "body", Title: "The request's body could not be read", Detail: err.Error()}
 	}
 	return ev, nil
+}
+
+// maxParameters is how many query parameters a request may have.
+const maxParameters = 100
+
+// query makes each query parameter an attribute, user.query.<name>; the values of one that is there several times are joined by
+// commas.
+func query(ev *event.Event, raw string) error {
+	if raw == "" {
+		return nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return err
+	}
+	if len(values) > maxParameters {
+		return fmt.Errorf("there are %d parameters; the most is %d", len(values), maxParameters)
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := strings.Join(values[name], ",")
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return fmt.Errorf("parameter %q is not UTF-8", name)
+		}
+		ev.User = append(ev.User, event.Attr{Name: "query." + name, Value: value})
+	}
+	return nil
 }
 
 func (g *Gateway) tooLarge() *problem {

@@ -1,5 +1,7 @@
-// Package gateway runs functions for HTTP requests: POST /fn/<name> hands the body to the function and answers with what it
-// responded. Nothing is stored: the caller waits, and a caller that gets no answer asks again.
+// Package gateway runs functions for HTTP requests, by the routes of their manifests and by their names at POST /fn/<name>: it
+// hands the body to the function and answers with what it responded. Nothing is stored: the caller waits, and a caller that
+// gets no answer asks again. One who does not want to wait says so (Prefer: respond-async, RFC 7240 section 4.1) and is told 202 when
+// the event is safe.
 package gateway
 
 import (
@@ -21,10 +23,20 @@ import (
 	"mayfly/triggers"
 )
 
-// Invoker runs the function of that name for ev. With nil, r is settled later, exactly once; with an error it is not:
-// there is no such function (kind "not-found"), or it does not run now. It does not wait for the function.
-type Invoker interface {
-	Invoke(ctx context.Context, name string, ev *event.Event, r triggers.Receipt) error
+// Call is a request for a function.
+type Call struct {
+	Function string
+	Trigger  string // "http[0]"; "" when it is called by its name
+	Event    *event.Event
+}
+
+// Functions runs functions. Both methods settle r later, exactly once, unless they return an error: there is no such function
+// (kind "not-found"), it does not run now, there is no room.
+type Functions interface {
+	// Invoke runs the function for somebody who waits; it does not wait itself.
+	Invoke(ctx context.Context, c Call, r triggers.Receipt) error
+	// Post keeps the event and settles r when it is safe; the function runs some time.
+	Post(c Call, r triggers.Receipt) error
 }
 
 // Config is what a gateway is made of. Only Address and Functions are required. On a loopback address Tokens may be nil: then
@@ -35,7 +47,7 @@ type Config struct {
 	TLS       *tls.Config
 	PlainHTTP bool
 	Tokens    *Tokens
-	Functions Invoker
+	Functions Functions
 	Names     func() []string // of deployed functions, to suggest one for a misspelt name; may be nil
 	Ready     func() error    // what /readyz asks; nil = always ready
 	Log       *slog.Logger    // nil = discard
@@ -83,6 +95,7 @@ type Gateway struct {
 	ran       atomic.Bool
 	listening chan struct{}
 	address   string // written before listening is closed
+	table     atomic.Pointer[table]
 
 	mu       sync.Mutex
 	answered map[int]int64 // by status
@@ -107,7 +120,9 @@ func New(c Config) (*Gateway, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}), answered: map[int]int64{}}, nil
+	g := &Gateway{c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}), answered: map[int]int64{}}
+	g.SetRoutes(nil)
+	return g, nil
 }
 
 // checkOpen refuses an address other machines can reach unless it asks who is there and hides what is said.

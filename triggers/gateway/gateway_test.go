@@ -27,8 +27,14 @@ const patience = 10 * time.Second
 // functions is an agent of one function: what it is given, it does.
 type functions func(name string, ev *event.Event, r triggers.Receipt) error
 
-func (f functions) Invoke(_ context.Context, name string, ev *event.Event, r triggers.Receipt) error {
-	return f(name, ev, r)
+func (f functions) Invoke(_ context.Context, c Call, r triggers.Receipt) error {
+	return f(c.Function, c.Event, r)
+}
+
+// Post implements Functions: what is kept runs when nobody looks.
+func (f functions) Post(_ Call, r triggers.Receipt) error {
+	r.Settle(triggers.Settlement{Journaled: true})
+	return nil
 }
 
 // settle answers every call at once.
@@ -36,7 +42,7 @@ func settle(s triggers.Settlement) functions {
 	return func(_ string, _ *event.Event, r triggers.Receipt) error { r.Settle(s); return nil }
 }
 
-func gateway(t *testing.T, f Invoker, edit func(*Config)) *Gateway {
+func gateway(t *testing.T, f Functions, edit func(*Config)) *Gateway {
 	t.Helper()
 	c := Config{Address: "127.0.0.1:0", Functions: f, Names: func() []string { return []string{"overheat", "average"} }}
 	if edit != nil {

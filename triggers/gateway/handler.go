@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
 )
@@ -20,12 +21,8 @@ func (g *Gateway) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", g.health)
 	mux.HandleFunc("GET /readyz", g.ready)
 	mux.Handle("/fn/{name}", g.guarded(http.HandlerFunc(g.invoke)))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		g.problem(w, &problem{
-			Status: http.StatusNotFound, Kind: "no-route", Title: "There is nothing here",
-			Detail: r.Method + " " + r.URL.Path, Next: "POST /fn/<name> runs a function",
-		})
-	})
+	mux.Handle("GET /openapi.json", g.guarded(http.HandlerFunc(g.openAPI)))
+	mux.HandleFunc("/", g.route)
 	return mux
 }
 
@@ -83,6 +80,15 @@ func (g *Gateway) guarded(next http.Handler) http.Handler {
 	})
 }
 
+// target is what a request is for.
+type target struct {
+	function string
+	trigger  string // "" = it was called by its name
+	source   string // of the event
+	method   string // "" = POST, as always
+	captures []event.Attr
+}
+
 // invoke is POST /fn/<name>.
 func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
@@ -90,6 +96,12 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 		g.problem(w, &problem{Status: http.StatusMethodNotAllowed, Kind: "method", Title: "Functions are run with POST", Detail: "the method was " + r.Method})
 		return
 	}
+	name := r.PathValue("name")
+	g.run(w, r, &target{function: name, source: function.ReservedPath + name})
+}
+
+// run runs a function for a request and answers it.
+func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 	select {
 	case g.slots <- struct{}{}:
 	default:
@@ -107,8 +119,7 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 			answer.leave()
 		}
 	}()
-	name := r.PathValue("name")
-	ev, p := g.readEvent(w, r, name)
+	ev, p := g.readEvent(w, r, to)
 	if p != nil {
 		g.problem(w, p)
 		return
@@ -116,15 +127,40 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Mayfly-Event", ev.ID)
 	ctx, cancel := context.WithTimeout(r.Context(), g.c.Limits.Timeout)
 	defer cancel()
-	if err := g.c.Functions.Invoke(ctx, name, ev, answer); err != nil {
-		g.problem(w, g.explain(name, err))
+	var err error
+	if call := (Call{to.function, to.trigger, ev}); later(r.Header) {
+		w.Header().Set("Preference-Applied", "respond-async")
+		err = g.c.Functions.Post(call, answer)
+	} else {
+		err = g.c.Functions.Invoke(ctx, call, answer)
+	}
+	if err != nil {
+		g.problem(w, g.explain(to.function, err))
 		return
 	}
 	accepted = true
+	g.await(ctx, w, to.function, answer)
+}
+
+// later says whether the caller prefers not to wait (RFC 7240).
+func later(h http.Header) bool {
+	for _, line := range h.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// await answers when the call is settled, or its time is over: the place stays taken until the function has ended.
+func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, name string, answer *receipt) {
 	select {
 	case s := <-answer.settled:
 		g.answer(w, name, s)
-	case <-ctx.Done(): // the place stays taken until the function has ended
+	case <-ctx.Done():
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			g.count(499) // the caller left; the number nginx gives it
 			return
