@@ -12,10 +12,11 @@ import (
 func memberOf(n *memberlist.Node) (Member, error) {
 	m := Member{Name: n.Name}
 	ip, ok := netip.AddrFromSlice(n.Addr)
+	ip = ip.Unmap()
 	if !ok || ip.IsUnspecified() || ip.IsMulticast() || n.Port == 0 {
 		return m, errors.New("it has no address")
 	}
-	m.Addr = netip.AddrPortFrom(ip.Unmap(), n.Port)
+	m.Addr = netip.AddrPortFrom(ip, n.Port)
 	if len(n.Name) == 0 || len(n.Name) > nameMax {
 		return m, fmt.Errorf("its name has %d bytes", len(n.Name))
 	}

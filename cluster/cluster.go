@@ -85,6 +85,7 @@ type Cluster struct {
 	conflicts int64
 	dirty     chan struct{} // Meta or load changed
 	wake      chan struct{} // rejoin now
+	returned  chan struct{} // a peer that was missing is live
 	pending   pending
 	running   atomic.Bool
 }
@@ -99,7 +100,7 @@ func New(config Config, log *slog.Logger) (*Cluster, error) {
 	}
 	c := &Cluster{
 		config: config, log: log, meta: config.Meta,
-		streams: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		streams: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1),
 		addresses: map[netip.AddrPort]struct{}{},
 	}
 	if len(config.Keys) > 0 {

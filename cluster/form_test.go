@@ -29,6 +29,7 @@ func grown(t *testing.T, n int, link simnet.Link, change func(*cluster.Config)) 
 func TestThirtyFormSpreadDieAndHeal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 30, lossy(), nil)
+		time.Sleep(time.Minute) // what the coming of so many has to say
 		all := s.Rumoured()
 		took := s.Spread(all, 10, 200, 30*time.Second)
 		t.Logf("spread: p50 %v, p99 %v, last %v", clustertest.Quantile(took, 0.5), clustertest.Quantile(took, 0.99), took[len(took)-1])
@@ -45,6 +46,7 @@ func TestThirtyFormSpreadDieAndHeal(t *testing.T) {
 func TestHundredFormSpreadAndDie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 100, lossy(), nil)
+		time.Sleep(time.Minute) // what the coming of so many has to say
 		all := s.Rumoured()
 		took := s.Spread(all, 3, 200, 30*time.Second)
 		t.Logf("spread: p50 %v, p99 %v, last %v", clustertest.Quantile(took, 0.5), clustertest.Quantile(took, 0.99), took[len(took)-1])

@@ -82,7 +82,7 @@ func (c *Cluster) spread(b []byte) {
 
 const (
 	queueMax = 1000 // broadcasts waiting: the oldest give way
-	fanOut   = 3    // members a large announcement is handed to by each who hears it first
+	fanOut   = 6    // members a large announcement is handed to by each who hears it first: 1 in 400 does not hear it
 )
 
 // stream hands large announcements to a few members each.

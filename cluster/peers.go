@@ -83,10 +83,10 @@ func (p *peers) unsaved() {
 	p.dirty = true
 }
 
-// met takes note of a member.
-func (p *peers) met(name, addr string) {
+// met takes note of a member and says whether it was missing.
+func (p *peers) met(name, addr string) (missing bool) {
 	if name == p.self {
-		return
+		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +99,9 @@ func (p *peers) met(name, addr string) {
 	if k.Addr != addr {
 		k.Addr, p.dirty = addr, true
 	}
+	missing = k.Missing > 0
 	k.Missing = 0
+	return missing
 }
 
 // trim forgets who is missing longest when there are too many. The lock is held.

@@ -13,6 +13,7 @@ const (
 	rejoinEvery = 15 * time.Second // and half of it more or less
 	rejoinOdds  = 3.0              // how many members of a pool try in one round
 	rejoinFirst = 8                // peers tried at once in the beginning, and after waking up
+	catchUp     = 3 * time.Second  // and up to twice that
 	saveEvery   = time.Minute
 	saveAlways  = 24 * time.Hour // what changes slowly: how long peers are missing
 )
@@ -24,15 +25,19 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 	saved, savedAll := time.Now(), time.Now()
 	for {
 		began := time.Now()
-		woken := c.pause(ctx)
+		why := c.pause(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		c.peers.missed(c.view.has, time.Since(began))
 		switch missing := c.peers.missing(c.view.has); {
-		case woken:
+		case why == woken:
 			// Whom we believe to be live may have given us up: ask one of those too.
-			c.joinSome(ctx, list, rejoinFirst, append(missing, c.peers.missing(func(string) bool { return false })...))
+			c.joinSome(ctx, list, rejoinFirst, append(missing, c.peers.missing(nobody)...))
+		case why == returned && len(missing) > 0:
+			// Some came back and others did not: those we live with may know them. A full exchange is sooner here
+			// than its turn, which is up to 45 seconds away.
+			c.joinSome(ctx, list, 1, c.peers.missing(func(name string) bool { return !c.view.has(name) }))
 		case rand.Float64() < rejoinOdds/float64(c.view.count()):
 			c.joinSome(ctx, list, 1, missing)
 		}
@@ -47,18 +52,32 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 	}
 }
 
-// pause waits for the next round and says whether somebody asked for it.
-func (c *Cluster) pause(ctx context.Context) (woken bool) {
+// reason is why a round of rejoining takes place.
+type reason int
+
+const (
+	due      reason = iota
+	woken           // somebody asked for it
+	returned        // a peer that was missing is live again
+)
+
+// pause waits for the next round and says why it came.
+func (c *Cluster) pause(ctx context.Context) reason {
 	t := time.NewTimer(rejoinEvery/2 + rand.N(rejoinEvery))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
 	case <-c.wake:
-		return true
+		return woken
+	case <-c.returned:
+		sleep(ctx, catchUp+rand.N(catchUp)) // the rest may be on its way
+		return returned
 	}
-	return false
+	return due
 }
+
+func nobody(string) bool { return false }
 
 // joinSome tries candidates until one answers, at most so many.
 func (c *Cluster) joinSome(ctx context.Context, list *memberlist.Memberlist, most int, candidates []candidate) {

@@ -171,5 +171,7 @@ func (e *events) seen(n *memberlist.Node) {
 		return // NotifyAlive has said why
 	}
 	e.c.view.put(m, e.generation)
-	e.c.peers.met(m.Name, m.Addr.String())
+	if e.c.peers.met(m.Name, m.Addr.String()) {
+		signal(e.c.returned)
+	}
 }

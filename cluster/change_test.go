@@ -1,0 +1,250 @@
+package cluster_test
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mayfly/cluster"
+	"mayfly/cluster/clustertest"
+	"mayfly/internal/simnet"
+)
+
+// A laptop lid closed for five minutes: the others give the node up; when its wall clock has jumped it is back within seconds.
+func TestANodeThatSleptIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asleep atomic.Int64
+		s := clustertest.New(t, lossy())
+		s.Grow(9, 50*time.Millisecond, nil)
+		sleeper := s.Add(func(c *cluster.Config) { c.Woke = func(d time.Duration) { asleep.Store(int64(d)) } })
+		s.Until("everybody sees everybody", time.Minute, func() bool { return clustertest.Full(s.Nodes, 10) })
+		s.Isolate(sleeper, true)
+		time.Sleep(5 * time.Minute)
+		if _, seen := s.Nodes[0].Sees(sleeper.Name); seen {
+			t.Fatal("the sleeper was not missed: the test shows nothing")
+		}
+		sleeper.Skew.Add(int64(5 * time.Minute))
+		s.Isolate(sleeper, false)
+		took := s.Until("everybody sees everybody again", 20*time.Second, func() bool { return clustertest.Full(s.Nodes, 10) })
+		t.Log("back after", took)
+		if d := time.Duration(asleep.Load()); d < 4*time.Minute {
+			t.Errorf("the node was told it slept %v", d)
+		}
+	})
+}
+
+// DHCP hands out another address. The others follow within half a minute, and nobody sees the old one any more.
+func TestAnAddressThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 10, lossy(), nil)
+		mover := s.Nodes[3]
+		to := netip.MustParseAddrPort("10.1.9.9:7946")
+		mover.Host.Move(to)
+		took := s.Until("everybody sees the new address", time.Minute, func() bool {
+			for _, n := range s.Nodes {
+				if m, ok := n.Sees(mover.Name); !ok || m.Addr != to {
+					return false
+				}
+			}
+			return clustertest.Full(s.Nodes, 10)
+		})
+		t.Log("known after", took)
+		if n := mover.Conflicts(); n > 0 {
+			t.Errorf("%d conflicts with its own old address", n)
+		}
+	})
+}
+
+// The same with the goodbye lost: the others have to find out first that the old address is dead.
+func TestAnAddressThatChangesWhileCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 10, lossy(), nil)
+		mover := s.Nodes[3]
+		s.Isolate(mover, true)
+		to := netip.MustParseAddrPort("10.1.9.9:7946")
+		s.Block(func(from, _ netip.Addr) bool { return from == to.Addr() })
+		mover.Host.Move(to)
+		time.Sleep(20 * time.Second)
+		s.Block(nil)
+		took := s.Until("everybody sees the new address", 3*time.Minute, func() bool {
+			m, ok := s.Nodes[0].Sees(mover.Name)
+			return ok && m.Addr == to && clustertest.Full(s.Nodes, 10)
+		})
+		t.Log("known after", took)
+	})
+}
+
+// Two devices with one key, a copied card: the first stays, the second is refused, and both sides say so.
+func TestANameIsTakenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 5, lossy(), nil)
+		twin := s.Add(func(c *cluster.Config) { c.Name = clustertest.Name(2) })
+		time.Sleep(3 * time.Minute)
+		for _, n := range s.Nodes[:5] {
+			if m, ok := n.Sees(clustertest.Name(2)); !ok || m.Addr != clustertest.Addr(2) {
+				t.Errorf("%s sees %v at %v", n.Name, ok, m.Addr)
+			}
+		}
+		if s.Nodes[0].Conflicts()+s.Nodes[1].Conflicts() == 0 || twin.Conflicts() == 0 {
+			t.Error("nobody noticed")
+		}
+	})
+}
+
+// After a power cut of the whole site every node finds the others by what it remembers, whatever became of the first one.
+func TestASiteComesBackWithoutItsSeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 6, lossy(), nil)
+		time.Sleep(3 * time.Minute) // what is remembered is saved once a minute
+		for _, n := range s.Nodes {
+			s.Kill(n)
+		}
+		s.Nodes = s.Nodes[1:]
+		for _, n := range s.Nodes {
+			s.Isolate(n, false)
+			s.Start(n, func(c *cluster.Config) { c.Seeds = nil })
+		}
+		t.Log("whole after", s.Until("everybody sees everybody", time.Minute, func() bool { return clustertest.Full(s.Nodes, 5) }))
+		for _, n := range s.Nodes {
+			if n.Store.Saves > 6 {
+				t.Errorf("%s saved its peers %d times in minutes", n.Name, n.Store.Saves)
+			}
+		}
+	})
+}
+
+// A store that fails costs the memory of peers, nothing else.
+func TestAStoreThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := clustertest.New(t, lossy())
+		s.Add(nil)
+		n := s.Add(func(c *cluster.Config) { c.Store = &clustertest.Peers{Err: errors.New("read-only disk")} })
+		s.Until("both see both", time.Minute, func() bool { return clustertest.Full(s.Nodes, 2) })
+		time.Sleep(2 * time.Minute)
+		if len(n.Members()) != 2 {
+			t.Error("the member is gone")
+		}
+	})
+}
+
+// Who has another key, another pool's name or no permission is not a member, and a flood of his costs nothing.
+func TestStrangersStayOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := clustertest.New(t, lossy())
+		allowed := func(c *cluster.Config) {
+			c.Allowed = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/29")}
+			c.Admission = refuse("node-0005")
+		}
+		s.Grow(3, time.Second, allowed)
+		s.Add(func(c *cluster.Config) { c.Keys = [][]byte{bytes.Repeat([]byte{1}, 32)} }) // 3
+		s.Add(func(c *cluster.Config) { c.Cluster = "another" })                          // 4
+		s.Add(nil)                                                                        // 5: revoked
+		s.Grow(8, time.Second, nil)                                                       // 6 and 7
+		s.Grow(9, time.Second, nil)                                                       // 8: outside the prefix
+		time.Sleep(2 * time.Minute)
+		for _, n := range s.Nodes[:3] {
+			var names []string
+			for _, m := range n.Members() {
+				names = append(names, m.Name)
+			}
+			if got := strings.Join(names, " "); got != "node-0000 node-0001 node-0002 node-0006 node-0007" {
+				t.Errorf("%s sees %s", n.Name, got)
+			}
+		}
+	})
+}
+
+type refuse string
+
+func (r refuse) Admit(m cluster.Member) error {
+	if m.Name == string(r) {
+		return errors.New("revoked")
+	}
+	return nil
+}
+
+type revoked struct{ name atomic.Pointer[string] }
+
+func (r *revoked) Admit(m cluster.Member) error {
+	if name := r.name.Load(); name != nil && *name == m.Name {
+		return errors.New("revoked")
+	}
+	return nil
+}
+
+// A name belongs to a key, and who is revoked while it is a member is none from that moment on.
+func TestNamesBelongToKeysAndRevocationHoldsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &revoked{}
+		s := clustertest.New(t, lossy())
+		checked := func(c *cluster.Config) {
+			c.Admission = out
+			c.Meta.Fingerprint = [32]byte([]byte(c.Name + "......................."))
+			c.NameOf = func(f [32]byte) string { return string(f[:9]) }
+		}
+		s.Grow(4, time.Second, checked)
+		s.Add(func(c *cluster.Config) { checked(c); c.Meta.Fingerprint[3] = 'X' })
+		s.Until("the four see each other", time.Minute, func() bool { return clustertest.Full(s.Nodes[:4], 4) })
+		time.Sleep(2 * time.Minute)
+		if !clustertest.Full(s.Nodes[:4], 4) {
+			t.Fatal("a name without its key was admitted")
+		}
+		name := clustertest.Name(2)
+		out.name.Store(&name)
+		s.Nodes[0].Recheck()
+		if _, ok := s.Nodes[0].Sees(name); ok {
+			t.Error("the revoked node is still a member")
+		}
+		time.Sleep(3 * time.Minute)
+		if _, ok := s.Nodes[0].Sees(name); ok {
+			t.Error("the revoked node is a member again")
+		}
+	})
+}
+
+// Keys change while everybody is there: first all can read the new one, then it is used, then the old one goes.
+func TestKeysChangeUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 5, lossy(), nil)
+		lost, stop := s.Losses()
+		next := bytes.Repeat([]byte{9}, 32)
+		for _, keys := range [][][]byte{{clustertest.Key(), next}, {next, clustertest.Key()}, {next}} {
+			for _, n := range s.Nodes {
+				if err := n.Rekey(keys); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * time.Minute)
+		}
+		stop()
+		if lost.Load() > 0 || !clustertest.Full(s.Nodes, 5) {
+			t.Errorf("members were lost %d times", lost.Load())
+		}
+		s.Add(nil)
+		time.Sleep(time.Minute)
+		if !clustertest.Full(s.Nodes[:5], 5) {
+			t.Error("somebody with the old key came in")
+		}
+	})
+}
+
+// Gossip in the clear is for one machine.
+func TestWithoutAKeyOnlyOnLoopback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := simnet.New(1).Host(clustertest.Addr(0))
+		c, err := cluster.New(cluster.Config{
+			Name: "a", Cluster: "site", Listen: func() (cluster.Network, error) { return host.Listen() },
+		}, discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context()); !errors.Is(err, cluster.ErrOpen) {
+			t.Fatalf("it ran: %v", err)
+		}
+	})
+}
