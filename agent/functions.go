@@ -11,6 +11,7 @@ import (
 	"mayfly/admin"
 	"mayfly/function"
 	"mayfly/store"
+	"mayfly/triggers/cron"
 	"mayfly/wasm/admission"
 )
 
@@ -20,6 +21,9 @@ func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(ad
 	f.Manifest.Source = string(d.Source)
 	if old, ok := a.catalog.Get(f.Name()); ok {
 		f.Paused = old.Paused
+	}
+	if err := a.acceptable(&f); err != nil {
+		return admin.Function{}, err
 	}
 	progress(admin.Progress{Stage: admin.StageCompile, Note: fmt.Sprintf("%d bytes for %s", len(d.Module), runtime.GOARCH)})
 	info, err := a.engine.Compile(ctx, d.Module, admission.Limits{Memory: d.Manifest.Limits.Memory, ABI: d.Manifest.Module.ABI})
@@ -48,6 +52,25 @@ func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(ad
 	progress(admin.Progress{Stage: admin.StageReady})
 	a.log.Info("deployed", "function", f.Name(), "version", f.Manifest.Version, "module", f.Module.Short())
 	return a.shown(put, a.counters()[f.Name()]), nil
+}
+
+// acceptable says why f cannot be deployed, before anything is done for it.
+func (a *Agent) acceptable(f *function.Function) error {
+	for i, h := range f.Manifest.HTTP {
+		if h.Auth == "jwt" {
+			return &function.Error{
+				Op: "deploy", Subject: f.Name(), Class: function.ClassReject, Kind: "not-supported",
+				Err:  fmt.Errorf("trigger.http[%d] (%s) asks for auth = \"jwt\", which this version does not check", i, h.Route()),
+				Hint: `auth = "token" asks for one of the tokens in the gateway's file; auth = "public" lets everybody call`,
+			}
+		}
+	}
+	for _, c := range f.Manifest.Cron {
+		if _, _, err := cron.Parse(f.Name(), c.Schedule); err != nil {
+			return err
+		}
+	}
+	return a.catalog.Snapshot().Check(f)
 }
 
 // deployed says whether a module belongs to a deployed function.

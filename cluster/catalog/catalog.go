@@ -145,12 +145,15 @@ func (c *Catalog) Get(name string) (*function.Function, bool) { return c.Snapsho
 // Put makes f the function of its name and returns it with its version and time of deployment, after it is synced to disk. If the same
 // manifest and module are there in the same state, it changes nothing and returns what is there.
 //
-// It refuses, with class reject, a route that another function has (kind "route-conflict"). When ctx ends while the disk is
+// It refuses, with class reject, what Check refuses. When ctx ends while the disk is
 // busy, the change may still come true.
 func (c *Catalog) Put(ctx context.Context, f function.Function) (*function.Function, error) {
-	return c.change(ctx, "deploy", f.Name(), func(_ *Snapshot, old *function.Function) (*function.Function, error) {
+	return c.change(ctx, "deploy", f.Name(), func(now *Snapshot, old *function.Function) (*function.Function, error) {
 		if old != nil && old.Module == f.Module && old.Paused == f.Paused && reflect.DeepEqual(old.Manifest, f.Manifest) {
 			return nil, errUnchanged
+		}
+		if err := now.Check(&f); err != nil {
+			return nil, err
 		}
 		f.Deployed = c.options.Now().UTC().Truncate(time.Millisecond)
 		return &f, nil

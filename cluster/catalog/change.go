@@ -74,9 +74,6 @@ func (c *Catalog) prepare(op, name string, now *Snapshot, d decide) (*function.F
 		return nil, r, nil
 	}
 	f.Version = r.Ver
-	if err := checkRoutes(now, f); err != nil {
-		return nil, Record{}, err
-	}
 	r.Body, err = json.Marshal(body{Manifest: f.Manifest, Module: f.Module.String(), Deployed: f.Deployed, Paused: f.Paused})
 	if err == nil && len(r.Body) > MaxBody {
 		err = fmt.Errorf("its manifest takes %d bytes, the most is %d", len(r.Body), MaxBody)
@@ -110,25 +107,4 @@ func (c *Catalog) show(now *Snapshot, name string, f *function.Function, ver uin
 
 func failed(op, name string, err error) error {
 	return &function.Error{Op: op, Subject: name, Class: function.ClassOf(err), Kind: function.KindOf(err), Err: err}
-}
-
-// checkRoutes refuses a function one of whose routes takes requests of another function's.
-func checkRoutes(now *Snapshot, f *function.Function) error {
-	for _, other := range now.functions {
-		if other.Name() == f.Name() {
-			continue
-		}
-		for _, a := range f.Manifest.HTTP {
-			for _, b := range other.Manifest.HTTP {
-				if a.Route().Conflicts(b.Route()) {
-					return &function.Error{
-						Op: "deploy", Subject: f.Name(), Class: function.ClassReject, Kind: "route-conflict",
-						Err:  fmt.Errorf("its route %q and the route %q of function %q take the same requests", a.Route(), b.Route(), other.Name()),
-						Hint: fmt.Sprintf("change one of the routes, or remove the other function: mayfly fn rm %s", other.Name()),
-					}
-				}
-			}
-		}
-	}
-	return nil
 }
