@@ -47,13 +47,9 @@ func TestCompileBombs(t *testing.T) {
 			continue
 		}
 		r := newRig(t, change)
-		start := time.Now()
 		_, _, err := r.compile(context.Background(), module)
 		if function.KindOf(err) != kind || function.ClassOf(err) != function.ClassReject {
 			t.Errorf("%s: %v (kind %s)", kind, err, function.KindOf(err))
-		}
-		if d := time.Since(start); d > 20*time.Second {
-			t.Errorf("%s took %v", kind, d)
 		}
 		if r.cache.has(function.DigestOf(module)) {
 			t.Errorf("%s: something was kept", kind)

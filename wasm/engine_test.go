@@ -60,7 +60,7 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 func newRigWith(t testing.TB, change func(*Config), reserve func(uint64) error) *rig {
 	t.Helper()
 	r := &rig{TB: t, shelf: &shelf{modules: map[function.Digest][]byte{}}}
-	cfg := Config{CacheDir: t.TempDir() + "/native", Modules: r.shelf, Slots: 4}
+	cfg := Config{CacheDir: t.TempDir() + "/native", Modules: r.shelf, Slots: 4, CompileWall: 5 * time.Minute} // it steps back behind all else that runs
 	if change != nil {
 		change(&cfg)
 	}

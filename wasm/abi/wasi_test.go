@@ -198,7 +198,7 @@ func TestFloodOfLogIsCheap(t *testing.T) {
 	if _, err := g.try("fd_write", 2, 0, MaxVectors, 16000); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("1 GiB of newlines kept us busy for %v", d)
 	}
 	if g.res.Dropped == 0 {

@@ -34,6 +34,9 @@ func latency(times []time.Duration, total time.Duration) Latency {
 // Calls runs n events of f on each of some threads, one event after the other on each, after a tenth as many to warm up.
 // f must handle data without an error. With f.Manifest.Module.Reuse it measures a warm call, otherwise a fresh instance.
 func Calls(e *wasm.Engine, f *function.Function, data []byte, n, threads int) (Latency, error) {
+	if err := e.Load(context.Background(), f); err != nil { // compiling takes longer than a call may
+		return Latency{}, err
+	}
 	if err := calls(e, f, data, make([]time.Duration, max(n/10, 1))); err != nil {
 		return Latency{}, err
 	}

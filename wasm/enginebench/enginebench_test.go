@@ -71,6 +71,7 @@ func setup(t testing.TB, module []byte) (e *wasm.Engine, fresh, warm *function.F
 	}
 	e, err = wasm.New(wasm.Config{
 		CacheDir: t.TempDir(), Modules: shelf(module), CompileCommand: []string{self, "compile-module"}, CompileMemory: 1 << 62,
+		CompileWall: 5 * time.Minute,
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
