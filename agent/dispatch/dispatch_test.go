@@ -354,6 +354,27 @@ func TestOverloadIsNotAnAttempt(t *testing.T) {
 	})
 }
 
+// While there is no room for long, an event asks ever less often, at least every second, and it is not the function's failure.
+func TestLastingOverloadCostsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		b := newBench(t, func(*function.Call, *function.Result) error {
+			runs++
+			return classed(function.ClassOverload)
+		}, nil)
+		b.send("in/a", "1")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if runs < 300 || runs > 1200 {
+			t.Errorf("%d runs in five minutes", runs)
+		}
+		functions, _ := b.d.Stats()
+		if c := functions[0].Counters; c.Failed.Load() != 0 || c.LastError.Load() == nil {
+			t.Errorf("%d failures, last error %v", c.Failed.Load(), c.LastError.Load())
+		}
+	})
+}
+
 func TestFailedSyncAcknowledgesNothingAndStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, func(_ *function.Call, res *function.Result) error {

@@ -21,6 +21,7 @@ type task struct {
 	lane     uint64           // laneHash of its order key
 	received time.Time
 
+	waits    int // times there was no room for it; only its worker looks
 	attempt  int
 	after    time.Time     // not to be run before
 	seq      uint64        // in the journal; 0 = not there

@@ -218,6 +218,7 @@ func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 			}
 		}
 	}
+	class := function.ClassOf(err)
 	d.note(t, err)
 	if t.sync {
 		w.failed("failed", err)
@@ -225,14 +226,15 @@ func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 		d.over(t, triggers.Settlement{Err: err, Outcome: w.res.Outcome})
 		return 0
 	}
-	switch function.ClassOf(err) {
+	switch class {
 	case function.ClassFatal:
 		d.fail(err)
 		d.over(t, triggers.Settlement{Err: err})
 		return 0
 	case function.ClassOverload, function.ClassNotHere:
 		t.unit.stats.Overloaded.Add(1)
-		return jitter(overloadMin, overloadMax, t.attempt)
+		t.waits++
+		return jitter(overloadMin, overloadMax, t.waits)
 	case function.ClassReject:
 		return d.bury(w, t, err)
 	case function.ClassNone, function.ClassRetry, function.ClassConflict: // no class is nobody's verdict; run knows conflicts
@@ -260,7 +262,9 @@ func jitter(lo, hi time.Duration, attempt int) time.Duration {
 }
 
 func (d *Dispatcher) note(t *task, err error) {
-	t.unit.stats.Failed.Add(1)
+	if class := function.ClassOf(err); class != function.ClassOverload && class != function.ClassNotHere { // which say nothing about the function
+		t.unit.stats.Failed.Add(1)
+	}
 	t.unit.stats.LastError.Store(&Failure{Time: d.now(), Event: t.ev.ID, Kind: function.KindOf(err), Text: err.Error()})
 }
 
