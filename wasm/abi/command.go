@@ -81,10 +81,7 @@ func (s *Session) deliver() error {
 		return nil
 	}
 	out := &s.policy.fn.Manifest.Output
-	topic, err := s.expand(out.Topic)
-	if err == nil {
-		err = event.CheckTopic(topic)
-	}
+	topic, err := s.outputTopic(out.Topic)
 	if err != nil {
 		return s.reject("topic", fmt.Errorf("[output] topic: %w", err))
 	}
@@ -116,6 +113,23 @@ func (s *Session) emit(message event.Message) error {
 
 func (s *Session) reject(kind string, err error) error {
 	return &function.Error{Op: "invoke", Subject: s.policy.fn.Name(), Class: function.ClassReject, Kind: kind, Err: err, Hint: s.advice(kind)}
+}
+
+// outputTopic is the manifest's output topic for this event. What a caller wrote into a route must not lead elsewhere: a {name} is one
+// level, whatever stands for it, and the permission to publish is that of the topic as the manifest has it.
+func (s *Session) outputTopic(manifest string) (string, error) {
+	topic, err := s.expand(manifest)
+	if err == nil {
+		err = event.CheckTopic(topic)
+	}
+	if err != nil || topic == manifest {
+		return topic, err
+	}
+	pattern, err := event.ParsePattern(manifest)
+	if err == nil && !pattern.Match(topic) {
+		err = fmt.Errorf("what was captured makes %q of it, which is no topic of %q", topic, manifest)
+	}
+	return topic, err
 }
 
 // expand replaces {name} in an output topic by what the trigger's pattern captured.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"mayfly/event"
 	"mayfly/function"
 )
 
@@ -103,5 +104,27 @@ func TestNothingIsDeliveredUnlessDone(t *testing.T) {
 		if len(g.res.Publishes) != 0 || g.res.Response != nil {
 			t.Errorf("exit %d and published %v", code, g.res.Publishes)
 		}
+	}
+}
+
+// A caller chooses what stands for the captures of a route: it must not choose where to publish.
+func TestOutputTopicIsNotLedAstray(t *testing.T) {
+	for value, want := range map[string]string{
+		"7": "out/7/x", "": "out//x", "a/b": "", "7/x/../..": "", "+": "", "#": "", "a\x00b": "",
+	} {
+		g := newGuest(t, function.ABICommand, withOutput(function.Output{Topic: "out/{who}/x"}), func(c *function.Call) {
+			c.Captures = []event.Attr{{Name: "who", Value: value}}
+		})
+		topic, err := g.s.outputTopic("out/{who}/x")
+		if (err == nil) != (want != "") || err == nil && topic != want {
+			t.Errorf("%q: %q, %v; want %q", value, topic, err, want)
+		}
+	}
+	g := newGuest(t, function.ABICommand, func(c *function.Call) { c.Captures = []event.Attr{{Name: "rest", Value: "a/b"}, {Name: "top", Value: "$SYS"}} })
+	if topic, err := g.s.outputTopic("out/{rest...}"); err != nil || topic != "out/a/b" {
+		t.Errorf("%q, %v", topic, err)
+	}
+	if topic, err := g.s.outputTopic("{top}/x"); err == nil {
+		t.Errorf("%q is permitted", topic)
 	}
 }
