@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"mayfly/event"
 	"mayfly/function"
@@ -84,7 +85,12 @@ func (g *Gateway) serve(rt Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := target{function: rt.Function, trigger: rt.Trigger, source: r.URL.Path, method: r.Method}
 		for _, name := range names {
-			to.captures = append(to.captures, event.Attr{Name: name, Value: r.PathValue(name)})
+			value := r.PathValue(name)
+			if !utf8.ValidString(value) {
+				g.problem(w, &problem{Status: http.StatusBadRequest, Kind: "path", Title: "The path is not valid", Detail: "{" + name + "} is not UTF-8"})
+				return
+			}
+			to.captures = append(to.captures, event.Attr{Name: name, Value: value})
 		}
 		g.run(w, r, &to)
 	})

@@ -86,6 +86,7 @@ func TestRoutesAreFoundByLongestMatch(t *testing.T) {
 		{"POST", "/overheat/", 404, "", "", ""},
 		{"POST", "/fn/line", 200, "line", "", "[]"},
 		{"GET", "/healthz", 200, "", "", ""},
+		{"POST", "/overheat/%ff", 400, "", "", ""},
 	} {
 		rec.invoked = nil
 		w := call(g, ask(c.method, c.url))
