@@ -44,21 +44,20 @@ type Trigger struct {
 
 // Counters of one function since the agent started.
 type Counters struct {
-	Received     uint64  `json:"received"`
-	Done         uint64  `json:"done"`
-	Retried      uint64  `json:"retried"` // attempts that will be made again
-	Rejected     uint64  `json:"rejected"`
-	Failed       uint64  `json:"failed"` // attempts that trapped, timed out or broke a limit
-	DeadLettered uint64  `json:"dead_lettered"`
-	Lost         uint64  `json:"lost"` // shed, dropped or expired; Status.Losses says why
-	Published    uint64  `json:"published"`
-	Cold         uint64  `json:"cold"` // calls for which the module had to be loaded first
-	Running      int     `json:"running"`
-	Queued       int     `json:"queued"`
-	PerSecond    float64 `json:"per_second"` // events handled, over the last ten seconds or so
-	WallP50US    int64   `json:"wall_p50_us"`
-	WallP99US    int64   `json:"wall_p99_us"`
-	CPUMS        int64   `json:"cpu_ms"`
+	Received     uint64 `json:"received"`
+	Filtered     uint64 `json:"filtered"`  // not wanted by the trigger's condition
+	Duplicate    uint64 `json:"duplicate"` // sent again after they had been handled
+	Done         uint64 `json:"done"`
+	Retried      uint64 `json:"retried"`  // attempts that will be made again
+	Rejected     uint64 `json:"rejected"` // will never work, said the function or a limit
+	Failed       uint64 `json:"failed"`   // attempts that trapped, timed out or asked for a retry
+	DeadLettered uint64 `json:"dead_lettered"`
+	Published    uint64 `json:"published"`
+	Cold         uint64 `json:"cold"` // calls for which the module had to be loaded first
+	Running      int    `json:"running"`
+	Queued       int    `json:"queued"`
+	RunUS        int64  `json:"run_us"` // how long a run takes of late, on average
+	CPUUS        int64  `json:"cpu_us"` // of all runs
 }
 
 // DeployRequest comes before the module in a deployment and in a dry run.

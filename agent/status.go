@@ -34,9 +34,11 @@ func (a *Agent) counters() map[string]*counted {
 func (c *counted) into(f *admin.Function) {
 	n := c.Counters
 	f.Counters = admin.Counters{
-		Received: uint64(n.Received.Load()), Done: uint64(n.Done.Load()), Retried: uint64(n.Retried.Load()),
+		Received: uint64(n.Received.Load()), Filtered: uint64(n.Filtered.Load()), Duplicate: uint64(n.Duplicate.Load()),
+		Done: uint64(n.Done.Load()), Retried: uint64(n.Retried.Load()), Rejected: uint64(n.Rejected.Load()),
 		Failed: uint64(n.Failed.Load()), DeadLettered: uint64(n.Dead.Load()), Published: uint64(n.Published.Load()),
-		Running: c.Running, Queued: c.Queued, CPUMS: n.CPUNanos.Load() / 1e6,
+		Cold: uint64(n.Cold.Load()), Running: c.Running, Queued: c.Queued,
+		RunUS: n.Average.Load() / 1e3, CPUUS: n.CPUNanos.Load() / 1e3,
 	}
 	if e := n.LastError.Load(); e != nil {
 		f.LastError = &admin.Error{Op: "invoke", Subject: f.Name, Kind: e.Kind, Message: e.Text}

@@ -144,7 +144,7 @@ func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
 // invoke places and runs one call.
 func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 	f := w.fn
-	exec := time.Duration(t.unit.stats.exec.Load())
+	exec := time.Duration(t.unit.stats.Average.Load())
 	choice := placement.Place(f, d.dep.View.View(f), exec)
 	invoker := d.dep.Local
 	if !choice.Here {
@@ -194,9 +194,12 @@ func (d *Dispatcher) account(t *task, res *function.Result, run, average time.Du
 	s := &t.unit.stats
 	s.RunNanos.Add(int64(run))
 	s.CPUNanos.Add(int64(res.Usage.CPU))
+	if res.Usage.Cold {
+		s.Cold.Add(1)
+	}
 	s.BytesIn.Add(res.Usage.BytesIn)
 	s.BytesOut.Add(res.Usage.BytesOut)
-	s.exec.Store(int64(average + (run-average)/8))
+	s.Average.Store(int64(average + (run-average)/8))
 }
 
 // conclude acts on how a run ended. This is the only place where the class of a failure decides (promise D6).
@@ -262,7 +265,11 @@ func jitter(lo, hi time.Duration, attempt int) time.Duration {
 }
 
 func (d *Dispatcher) note(t *task, err error) {
-	if class := function.ClassOf(err); class != function.ClassOverload && class != function.ClassNotHere { // which say nothing about the function
+	switch function.ClassOf(err) {
+	case function.ClassOverload, function.ClassNotHere: // say nothing about the function
+	case function.ClassReject:
+		t.unit.stats.Rejected.Add(1)
+	case function.ClassNone, function.ClassRetry, function.ClassConflict, function.ClassFatal:
 		t.unit.stats.Failed.Add(1)
 	}
 	t.unit.stats.LastError.Store(&Failure{Time: d.now(), Event: t.ev.ID, Kind: function.KindOf(err), Text: err.Error()})

@@ -31,10 +31,10 @@ func (l *losses) add(reason Loss) { l[reason].Add(1) }
 
 // Counters are what a function has seen since the agent started.
 type Counters struct {
-	Received, Done, Filtered, Duplicate, Retried, Dead, Failed, Overloaded, Conflicts atomic.Int64
-	RunNanos, CPUNanos, BytesIn, BytesOut, Published, LogDropped                      atomic.Int64
-	LastError                                                                         atomic.Pointer[Failure]
-	exec                                                                              atomic.Int64 // moving average of the run time, ns
+	Received, Done, Filtered, Duplicate, Retried, Dead, Failed, Rejected, Overloaded, Conflicts atomic.Int64
+	RunNanos, CPUNanos, BytesIn, BytesOut, Published, LogDropped, Cold                          atomic.Int64
+	LastError                                                                                   atomic.Pointer[Failure]
+	Average                                                                                     atomic.Int64 // of the run time of late, ns
 }
 
 // Failure is the last thing that went wrong with a function.

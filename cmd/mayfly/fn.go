@@ -33,13 +33,13 @@ func functionView(a *app) view[admin.Function] {
 			{head: "NAME", cell: func(f admin.Function) string { return f.Name }},
 			{head: "VERSION", cell: func(f admin.Function) string { return orElse(f.Version, "-") }},
 			{head: "STATE", cell: func(f admin.Function) string { return f.State }},
-			{head: "RATE", cell: func(f admin.Function) string { return fmt.Sprintf("%.1f/s", f.Counters.PerSecond) }},
+			{head: "RECEIVED", cell: func(f admin.Function) string { return count(f.Counters.Received) }},
 			{head: "DONE", cell: func(f admin.Function) string { return count(f.Counters.Done) }},
 			{head: "FAILED", cell: func(f admin.Function) string { return count(f.Counters.Failed + f.Counters.Rejected) }},
 			{head: "DEAD", cell: func(f admin.Function) string { return count(f.Counters.DeadLettered) }},
 			{head: "AGE", cell: func(f admin.Function) string { return a.age(f.Deployed) }},
-			{head: "P50", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.WallP50US) }},
-			{head: "P99", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.WallP99US) }},
+			{head: "RUN", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.RunUS) }},
+			{head: "CPU", wide: true, cell: func(f admin.Function) string { return measured(f.Counters.CPUUS) }},
 			{head: "SIZE", wide: true, cell: func(f admin.Function) string { return size(f.ModuleBytes) }},
 			{head: "ABI", wide: true, cell: func(f admin.Function) string { return f.ABI }},
 			{head: "REVISION", wide: true, cell: func(f admin.Function) string { return count(f.Revision) }},
@@ -60,10 +60,11 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 		fields(w, "trigger", strings.TrimSpace(fmt.Sprintf("%s %s, %s %s", t.Name, t.Spec, t.State, t.Reason)))
 	}
 	c := f.Counters
-	fields(w, "events", fmt.Sprintf("%d received, %d done, %d retried, %d rejected, %d failed, %d dead-lettered, %d lost",
-		c.Received, c.Done, c.Retried, c.Rejected, c.Failed, c.DeadLettered, c.Lost),
-		"now", fmt.Sprintf("%.1f/s, %d running, %d queued", c.PerSecond, c.Running, c.Queued),
-		"time", fmt.Sprintf("p50 %s, p99 %s, %s of CPU in all", measured(c.WallP50US), measured(c.WallP99US), micros(c.CPUMS*1000)),
+	fields(w, "events", fmt.Sprintf("%d received, %d done, %d retried, %d rejected, %d failed, %d dead-lettered",
+		c.Received, c.Done, c.Retried, c.Rejected, c.Failed, c.DeadLettered),
+		"not run", fmt.Sprintf("%d filtered out, %d sent twice", c.Filtered, c.Duplicate),
+		"now", fmt.Sprintf("%d running, %d queued", c.Running, c.Queued),
+		"time", fmt.Sprintf("%s a run of late, %s of CPU in all", measured(c.RunUS), micros(c.CPUUS)),
 		"published", strconv.FormatUint(c.Published, 10))
 	if f.LastError != nil {
 		fields(w, "last error", fmt.Sprintf("%s ago: %s", a.age(f.LastErrorAt), f.LastError.Message), "next", f.LastError.Hint)
