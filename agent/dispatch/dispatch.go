@@ -119,6 +119,8 @@ type Dispatcher struct {
 	stop chan struct{}
 	fate chan error // the first fatal error
 
+	broken atomic.Bool // there was one: no lane moves on any more
+
 	table atomic.Pointer[table]
 	loss  losses
 
@@ -181,6 +183,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 
 // fail stops the node for good: the disk no longer keeps what it is given, so nothing may be acknowledged any more.
 func (d *Dispatcher) fail(err error) {
+	d.broken.Store(true)
 	select {
 	case d.fate <- err:
 	default:

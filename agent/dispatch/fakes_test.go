@@ -106,6 +106,7 @@ type memJournal struct {
 	entries map[uint64]*journal.Entry
 	buried  []*journal.Entry
 	full    error
+	broken  error // of Load
 }
 
 func (j *memJournal) AppendOps(entries []*journal.Entry) ([]store.Op, error) {
@@ -148,6 +149,9 @@ func (j *memJournal) Removed(_ string, seq uint64) {
 func (j *memJournal) Load(_ string, seq uint64) (*journal.Entry, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.broken != nil {
+		return nil, j.broken
+	}
 	if e := j.entries[seq]; e != nil {
 		return e, nil
 	}

@@ -168,7 +168,7 @@ func (d *Dispatcher) work() {
 	d.mu.Lock()
 	d.crew = append(d.crew, w)
 	for {
-		for !d.closing && d.ready.len() == 0 {
+		for !d.closing && (d.ready.len() == 0 || d.broken.Load()) {
 			d.idle++
 			d.wake.Wait()
 		}
@@ -205,6 +205,10 @@ func (d *Dispatcher) step(w *worker, l *lane) {
 	w.lane = nil
 	d.busy--
 	u.running--
+	if d.broken.Load() { // what was not made true must not be overtaken ([D5]); giveBack tells the senders
+		d.block(l, time.Hour)
+		return
+	}
 	if wait == 0 {
 		l.pop()
 	}
