@@ -91,6 +91,13 @@ func (a *agent) signal(s syscall.Signal) error {
 	return syscall.Kill(-a.cmd.Process.Pid, s)
 }
 
+// unwrap lets the next start be an ordinary one.
+func (a *agent) unwrap() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wrap = nil
+}
+
 // expectEnd says that its end is asked for.
 func (a *agent) expectEnd() {
 	a.mu.Lock()

@@ -1,6 +1,9 @@
 package main
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // cases are all of them, the cheap ones first.
 func cases() []torment {
@@ -15,8 +18,10 @@ func cases() []torment {
 		{"link-half-open", "nothing passes and nothing is closed, longer than the keep-alive", false, linkHalfOpen},
 		{"link-slow", "1 KB/s, then 200 ms of delay", false, linkSlow},
 		{"power-cut", "the power goes: every write since the last flush of the disk is lost, kept or torn by chance", true, powerCut},
+		{"full-disk", "the disk is full, to a few bytes and to none, also at the start", true, fullDisk},
+		{"failing-sync", "syncs fail with an I/O error from a random one on", true, failingSync},
 	}
-	return append(all, crashes()...)
+	return slices.Concat(all, crashes(), damaged())
 }
 
 // killAgent: everything the broker promised has its effect, once on state, in order, however often the agent dies.
