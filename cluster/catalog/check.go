@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mayfly/event"
@@ -64,7 +65,7 @@ func (s *Snapshot) loop(f *function.Function) []step {
 				continue
 			}
 			before := ways[from.Name()]
-			way := append(before[:len(before):len(before)], via)
+			way := append(slices.Clip(before), via)
 			if to == f {
 				return way
 			}
@@ -79,7 +80,7 @@ func (s *Snapshot) loop(f *function.Function) []step {
 func triggers(from, to *function.Function) (step, bool) {
 	may := from.Manifest.Permissions.Publish
 	if topic := from.Manifest.Retry.DeadLetter; topic != "" {
-		may = append(may[:len(may):len(may)], topic)
+		may = append(slices.Clip(may), topic)
 	}
 	for _, permission := range may {
 		for i := range to.Manifest.MQTT {

@@ -120,7 +120,9 @@ func TestOutputTopicIsNotLedAstray(t *testing.T) {
 			t.Errorf("%q: %q, %v; want %q", value, topic, err, want)
 		}
 	}
-	g := newGuest(t, function.ABICommand, func(c *function.Call) { c.Captures = []event.Attr{{Name: "rest", Value: "a/b"}, {Name: "top", Value: "$SYS"}} })
+	g := newGuest(t, function.ABICommand, func(c *function.Call) {
+		c.Captures = []event.Attr{{Name: "rest", Value: "a/b"}, {Name: "top", Value: "$SYS"}}
+	})
 	if topic, err := g.s.outputTopic("out/{rest...}"); err != nil || topic != "out/a/b" {
 		t.Errorf("%q, %v", topic, err)
 	}
