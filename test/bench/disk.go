@@ -77,6 +77,7 @@ func (b *bench) stateful(a *agent, url string, events int) error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	time.Sleep(time.Second) // for what is still being written
 	after, err := a.written()
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func (b *bench) soak() error {
 	if err := a.deploy("echo", "echo"); err != nil {
 		return err
 	}
-	rounds, events := 10, pick(b, 10_000, 100_000)
+	rounds, events := 10, pick(b, 5_000, 100_000)
 	t := load.Target{Broker: m.URL(), In: "bench/in/1", Out: "out/bench/in/1", QoS: 1, Size: 200, PID: a.cmd.Process.Pid}
 	var at, size []float64
 	began := time.Now()
