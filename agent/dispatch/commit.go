@@ -65,8 +65,11 @@ func (d *Dispatcher) connected(msgs []event.Message) bool {
 
 // send is the way without disk.
 func (d *Dispatcher) send(w *worker, t *task, s triggers.Settlement) error {
+	unjournal := func() time.Duration {
+		return d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, s) })
+	}
 	if len(w.res.Publishes) == 0 { // out of the journal
-		d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, s) })
+		d.insist(unjournal)
 		return nil
 	}
 	f := w.fn
@@ -74,11 +77,11 @@ func (d *Dispatcher) send(w *worker, t *task, s triggers.Settlement) error {
 		crashpoint.Here(crashpoint.Unsettled)
 		switch {
 		case err == nil && t.seq != 0:
-			d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, s) })
+			d.insist(unjournal)
 		case err == nil:
 			d.over(t, s)
 		case function.ClassOf(err) == function.ClassReject && !t.sync:
-			d.entomb(f, t, err)
+			d.insist(func() time.Duration { return d.entomb(f, t, err) })
 		default:
 			d.over(t, triggers.Settlement{Err: err})
 		}
@@ -149,6 +152,22 @@ func (d *Dispatcher) submit(t *task, ops []store.Op, then func()) time.Duration 
 		d.fail(err) // nothing is checked and everything is of bounded size: a store that refuses this is broken
 	}
 	return 0
+}
+
+// insist ends an event for which no lane waits any more: as often as it takes, while the disk has no room. If the dispatcher
+// stops meanwhile, the event's sender or the journal still has it.
+func (d *Dispatcher) insist(end func() time.Duration) {
+	wait := end()
+	if wait == 0 {
+		return
+	}
+	time.AfterFunc(wait, func() {
+		select {
+		case <-d.stop:
+		default:
+			d.insist(end)
+		}
+	})
 }
 
 // retry puts t into the journal until its time comes; its sender is told that it is safe. Where the journal has no room, t

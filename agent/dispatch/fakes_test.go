@@ -27,6 +27,7 @@ type memStore struct {
 	dones   chan func(error)
 	broken  error // of the sync
 	batches int
+	busy    int           // submissions that find no room
 	hold    chan struct{} // when set, nothing is synced until it is closed
 }
 
@@ -49,6 +50,10 @@ func newMemStore() *memStore {
 func (s *memStore) Submit(ops []store.Op, done func(error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.busy > 0 {
+		s.busy--
+		return &function.Error{Op: "store: submit", Class: function.ClassOverload, Kind: "busy", Err: store.ErrBusy}
+	}
 	for _, op := range ops {
 		have := s.version[string(op.Key)]
 		if s.data[string(op.Key)] == nil {
@@ -69,6 +74,12 @@ func (s *memStore) Submit(ops []store.Op, done func(error)) error {
 	s.batches++
 	s.dones <- done
 	return nil
+}
+
+func (s *memStore) refuse(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = n
 }
 
 func (s *memStore) Get(key []byte) ([]byte, uint64, error) {
