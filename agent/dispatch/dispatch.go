@@ -140,6 +140,7 @@ type Dispatcher struct {
 	drained  chan struct{}
 	spillq   chan struct{}
 	spilling []*lane // lanes of the batch being journaled
+	pressure bool    // a window was full; runSpill looks again by itself
 	spilled  atomic.Int64
 }
 

@@ -155,7 +155,7 @@ func (d *Dispatcher) accept(t *task) {
 	}
 	live := t.route.live.Add(1)
 	d.enqueue(t)
-	if int(live) == d.cfg.Window {
+	if int(live) == d.cfg.Window && !d.pressure {
 		d.askSpill()
 	}
 }

@@ -62,16 +62,19 @@ func (d *Dispatcher) runSpill() {
 	}
 }
 
-// underPressure says whether a window is full now, whatever its age.
+// underPressure says whether a window is full now, whatever its age. If so, runSpill looks again soon by itself, and accept need
+// not ask for it: under load a window becomes full with every event, and a look visits every lane.
 func (d *Dispatcher) underPressure() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.pressure = d.ready.len() > 0
 	for _, l := range d.lanes {
 		if l.head != nil && int(l.head.route.live.Load()) >= d.cfg.Window {
-			return true
+			d.pressure = true
+			break
 		}
 	}
-	return d.ready.len() > 0
+	return d.pressure
 }
 
 // pressed returns tasks that should be journaled now, marked as spilling, lane by lane from the head; tasks to be shed by their
