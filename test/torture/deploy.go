@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ type deploy struct {
 	name, guest string
 	trigger     string // further lines of its trigger
 	limits      string // further lines of [limits]
+	timeout     string // default 2s
 	config      string // lines of [config]
 	state       bool
 	silent      bool // gets no load of its own
@@ -31,7 +33,7 @@ func (d *deploy) manifest() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "manifest = 1\nname = %q\nversion = \"1.0.0\"\n[module]\npath = \"%s.wasm\"\n", d.name, d.guest)
 	fmt.Fprintf(&b, "[[trigger.mqtt]]\ntopic = \"in/%s/{key}\"\nqos = 1\n%s", d.name, d.trigger)
-	fmt.Fprintf(&b, "[limits]\nmemory = \"2MiB\"\ntimeout = \"2s\"\n%s", d.limits)
+	fmt.Fprintf(&b, "[limits]\nmemory = \"2MiB\"\ntimeout = %q\n%s", cmp.Or(d.timeout, "2s"), d.limits)
 	fmt.Fprintf(&b, "[retry]\nmax_attempts = 8\nbackoff = \"20ms..200ms\"\n")
 	if d.state {
 		fmt.Fprintf(&b, "[state]\nscope = \"node\"\nquota = \"16MiB\"\n")

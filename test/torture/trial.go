@@ -195,7 +195,10 @@ func (t *trial) patience() time.Duration {
 }
 
 // settle ends the load, waits until nothing is on its way any more, and reads the state.
-func (t *trial) settle() error {
+func (t *trial) settle() error { return t.settleFor(20 * time.Second) }
+
+// settleFor is settle that gives the agent that long to work off its journal.
+func (t *trial) settleFor(long time.Duration) error {
 	t.load.stop()
 	began := time.Now()
 	for {
@@ -212,7 +215,7 @@ func (t *trial) settle() error {
 			return t.ctx.Err()
 		}
 	}
-	err := t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool { return s.Ready && s.Journal.Count == 0 && s.Outbox.Count == 0 })
+	err := t.agent.ready(t.ctx, long, func(s *admin.Status) bool { return s.Ready && s.Journal.Count == 0 && s.Outbox.Count == 0 })
 	if err != nil {
 		t.faults = append(t.faults, err.Error())
 	}
@@ -322,7 +325,7 @@ const keysPerFunction = 4
 
 func newLoad(t *trial, guests []deploy) *load {
 	l := &load{t: t, next: map[string]uint32{}, halt: make(chan struct{}), ended: make(chan struct{})}
-	l.rate.Store(600)
+	l.rate.Store(500)
 	l.most.Store(300)
 	for _, g := range guests {
 		if !g.silent {
@@ -357,7 +360,9 @@ func (l *load) run(ctx context.Context) {
 			}
 			continue
 		}
-		due = time.Now().Add(time.Second / time.Duration(l.rate.Load()))
+		if due = due.Add(time.Second / time.Duration(l.rate.Load())); time.Since(due) > 50*time.Millisecond {
+			due = time.Now() // what could not be sent in time is not made up for
+		}
 		name := l.streams[rng.IntN(len(l.streams))]
 		l.next[name]++
 		_, key, _ := strings.Cut(name, "/")

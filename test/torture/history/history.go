@@ -7,6 +7,7 @@
 package history
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -47,6 +48,7 @@ type Log struct {
 	changed time.Time   // when something was last seen for the first time
 	watch   func(Event, Sight)
 	frozen  bool
+	ignored map[string]bool
 }
 
 // New returns an empty history.
@@ -56,7 +58,7 @@ func New() *Log { return &Log{streams: map[string]*stream{}, changed: time.Now()
 func (l *Log) Note(e Event, s Sight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.Seq == 0 || l.frozen {
+	if function, _, _ := strings.Cut(e.Stream, "/"); e.Seq == 0 || l.frozen || l.ignored[function] {
 		return
 	}
 	st := l.streams[e.Stream]
@@ -91,6 +93,16 @@ func (l *Log) Watch(see func(Event, Sight)) {
 	l.watch = see
 }
 
+// Ignore makes the events of a function not count from now on: it has no effects to be seen.
+func (l *Log) Ignore(function string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ignored == nil {
+		l.ignored = map[string]bool{}
+	}
+	l.ignored[function] = true
+}
+
 // Freeze makes later sights not count: what happens after it is no part of the run.
 func (l *Log) Freeze() {
 	l.mu.Lock()
@@ -117,6 +129,23 @@ func (l *Log) Waiting(had, not Sight) (n int, since time.Time) {
 		}
 	}
 	return n, l.changed
+}
+
+// Effects counts the events of a function whose effect was confirmed.
+func (l *Log) Effects(function string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, st := range l.streams {
+		if !strings.HasPrefix(name, function+"/") {
+			continue
+		}
+		for i := range st.seen {
+			if st.seen[i][Confirmed] > 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Saw reports whether e had that sight.

@@ -15,8 +15,6 @@ type Rules struct {
 	// Ledger is the function whose state is a bank; "" = none. State is what it held in the end.
 	Ledger string
 	State  *Bank
-	// Quiet are functions that have no effects to be seen; only what is acknowledged counts.
-	Quiet []string
 	// Settled is what became of events otherwise, such as dead letters: they are not missed.
 	Settled map[Event]bool
 	// Damaged: part of the store was destroyed and the loss reported: no event may act twice, but state may be missing.
@@ -50,10 +48,6 @@ func (l *Log) Judge(r Rules) Verdict {
 	defer l.mu.Unlock()
 	v := Verdict{Sent: l.first[Sent], Acknowledged: l.first[Acked], Executed: l.total[Published], Duplicates: l.total[Published] - l.first[Published]}
 	for _, name := range slices.Sorted(maps.Keys(l.streams)) {
-		function, _, _ := strings.Cut(name, "/")
-		if slices.Contains(r.Quiet, function) {
-			continue
-		}
 		l.judgeStream(name, &r, &v)
 	}
 	for _, e := range l.turned {
