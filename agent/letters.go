@@ -66,6 +66,9 @@ func (g *graves) Get(_ context.Context, id string) (admin.DeadLetter, error) {
 			out.Attrs = append(out.Attrs, admin.Attr{Name: name, Value: v})
 		}
 	}
+	for _, c := range l.Event.Captures {
+		out.Attrs = append(out.Attrs, admin.Attr{Name: "topic." + c.Name, Value: c.Value})
+	}
 	for _, u := range l.Event.User {
 		out.Attrs = append(out.Attrs, admin.Attr{Name: "user." + u.Name, Value: u.Value})
 	}

@@ -138,6 +138,16 @@ func (s *schedules) state(function, trigger string) (next time.Time, fault, wait
 	return st.Next, "", st.Waiting
 }
 
+// missed counts the ticks nothing was made of.
+func (s *schedules) missed() (sum uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, source := range s.sources {
+		sum += source.Status().Missed
+	}
+	return sum
+}
+
 // ticker is the sink of one schedule.
 type ticker struct {
 	s                 *schedules

@@ -191,6 +191,7 @@ func (a *Agent) losses() []admin.Loss {
 		}
 	}
 	a.subs.shed(sum)
+	sum["schedule-missed"] += a.ticks.missed()
 	stats := a.store.Stats()
 	sum["store-lost"] += stats.Lost + stats.LostWrites
 	sum["store-damaged"] += stats.Corrupt

@@ -172,3 +172,15 @@ func TestNextAgainstEveryMinute(t *testing.T) {
 		t.Error("nothing was ever due; the test shows nothing")
 	}
 }
+
+func BenchmarkNext(b *testing.B) {
+	at := time.Date(2026, 3, 1, 10, 7, 0, 0, time.UTC)
+	for _, text := range []string{"*/5 * * * *", "CRON_TZ=Europe/Berlin 30 2 * * mon", "0 0 29 2 *"} {
+		s, zone := schedule(b, text)
+		b.Run(text, func(b *testing.B) {
+			for b.Loop() {
+				s.Next(at, zone)
+			}
+		})
+	}
+}

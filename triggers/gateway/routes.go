@@ -43,24 +43,39 @@ type table struct {
 // the first is served.
 func (g *Gateway) SetRoutes(routes []Route) []Unserved {
 	t := &table{mux: http.NewServeMux()}
+	begins := map[string][]Route{} // what is served, by how its path begins
 	var faults []Unserved
 	for _, rt := range routes {
 		if rt.Auth != authPublic && rt.Auth != authToken {
 			faults = append(faults, Unserved{rt, fmt.Sprintf("auth = %q is not understood by this version; it may be token or public", rt.Auth)})
 			continue
 		}
-		if i := slices.IndexFunc(t.routes, func(o Route) bool { return o.Route.Conflicts(rt.Route) }); i >= 0 {
-			faults = append(faults, Unserved{rt, fmt.Sprintf("it takes the same requests as %q of function %s", t.routes[i].Route, t.routes[i].Function)})
+		first := beginning(rt.Route.Path)
+		rivals := t.routes
+		if first != "" {
+			rivals = slices.Concat(begins[first], begins[""])
+		}
+		if i := slices.IndexFunc(rivals, func(o Route) bool { return o.Route.Conflicts(rt.Route) }); i >= 0 {
+			faults = append(faults, Unserved{rt, fmt.Sprintf("it takes the same requests as %q of function %s", rivals[i].Route, rivals[i].Function)})
 			continue
 		}
 		if rt.Auth == authToken && g.c.Tokens == nil {
 			faults = append(faults, Unserved{rt, "it asks for a token and the gateway knows none: set gateway.tokens in the agent's configuration"})
 		}
-		t.routes = append(t.routes, rt)
+		t.routes, begins[first] = append(t.routes, rt), append(begins[first], rt)
 		t.mux.Handle(rt.Route.String(), g.admitted(rt, g.serve(rt)))
 	}
 	g.table.Store(t)
 	return faults
+}
+
+// beginning returns the first segment of a path, "" when it may be any.
+func beginning(path string) string {
+	first, _, _ := strings.Cut(path[1:], "/")
+	if strings.HasPrefix(first, "{") {
+		return ""
+	}
+	return first
 }
 
 // admitted lets in who the manifest lets in.

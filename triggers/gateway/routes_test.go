@@ -236,6 +236,12 @@ func TestConflictingRoutesAreToldAndTheFirstIsServed(t *testing.T) {
 	if w := call(g, ask("GET", "/x/1")); w.Body.String() != "a" {
 		t.Errorf("answered by %q", w.Body)
 	}
+	for _, pair := range [][2]string{{"/{a}/x", "/x/{b}"}, {"/x/{b}", "/{a}/x"}, {"/", "/{rest...}"}, {"/x/", "/x/{rest...}"}} {
+		if faults := g.SetRoutes(slices.Concat(parsed(t, "a", "public", pair[0]), parsed(t, "b", "public", pair[1]))); len(faults) != 1 {
+			t.Errorf("%v: %v", pair, faults)
+		}
+	}
+	g.SetRoutes(parsed(t, "b", "public", "GET /other"))
 	if w := call(g, ask("GET", "/other")); w.Body.String() != "b" {
 		t.Errorf("answered by %q", w.Body)
 	}
@@ -275,5 +281,32 @@ func TestOpenAPI(t *testing.T) {
 			}
 			ids[op.OperationID] = true
 		}
+	}
+}
+
+// What finding one of 1,000 routes costs, answer included.
+func BenchmarkRoutes(b *testing.B) {
+	g, err := New(Config{Address: "127.0.0.1:0", Functions: settle(triggers.Settlement{})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var routes []Route
+	for i := range 1000 {
+		r, err := function.ParseRoute(fmt.Sprintf("POST /site%d/{line}/temp", i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		routes = append(routes, Route{Function: "f", Trigger: "http[0]", Route: r, Auth: "public"})
+	}
+	if faults := g.SetRoutes(routes); len(faults) > 0 {
+		b.Fatal(faults)
+	}
+	h := g.handler()
+	for _, path := range []string{"/site500/7/temp", "/fn/f"} {
+		b.Run(strings.ReplaceAll(path[1:], "/", "-"), func(b *testing.B) {
+			for b.Loop() {
+				h.ServeHTTP(httptest.NewRecorder(), ask("POST", path))
+			}
+		})
 	}
 }
