@@ -82,13 +82,15 @@ type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
 	running int
+	ready   int // lanes in Dispatcher.ready
 	parked  []*lane
 	stats   Counters
 	held    ledger // of its state
 }
 
+// mayRun says whether one more lane may run, those that are ready included.
 func (u *unit) mayRun() bool {
-	return u.fn == nil || !u.fn.Paused && u.running < max(1, u.fn.Manifest.Limits.Concurrency)
+	return u.fn == nil || !u.fn.Paused && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
 }
 
 // laneQueue is a ring of lanes.
@@ -140,11 +142,23 @@ func (d *Dispatcher) enqueue(t *task) {
 	l.push(t)
 }
 
-// makeReady lets a worker take the lane's head. Called with mu held.
+// makeReady lets a worker take the lane's head, or parks the lane when its function has enough to do: no worker is woken for
+// nothing. Called with mu held.
 func (d *Dispatcher) makeReady(l *lane) {
+	if !l.unit.mayRun() {
+		d.park(l)
+		return
+	}
 	l.state = laneQueued
+	l.unit.ready++
 	d.ready.push(l)
 	d.rouse()
+}
+
+// park lets l wait until a lane of its function ends. Called with mu held.
+func (d *Dispatcher) park(l *lane) {
+	l.state = laneParked
+	l.unit.parked = append(l.unit.parked, l)
 }
 
 // rouse gets a worker going for the ready lanes, unless as many workers are awake and about to look for one: to wake one more
@@ -176,12 +190,13 @@ func (d *Dispatcher) work() {
 			break
 		}
 		l := d.ready.pop()
+		l.unit.ready--
 		switch {
 		case l.spilling:
 			l.state = laneHeld
-		case !l.unit.mayRun():
-			l.state = laneParked
-			l.unit.parked = append(l.unit.parked, l)
+			d.unpark(l.unit) // in its place
+		case !l.unit.mayRun(): // paused, or allowed less meanwhile
+			d.park(l)
 		default:
 			d.step(w, l)
 		}
@@ -271,7 +286,6 @@ func (t *task) settle(s triggers.Settlement) bool {
 	if !t.settled.CompareAndSwap(false, true) {
 		return false
 	}
-	t.route.live.Add(-1)
 	if t.receipt != nil {
 		t.receipt.Settle(s)
 	}

@@ -25,8 +25,6 @@ type Route struct {
 	When     func(*event.Event) (bool, error)
 	MaxAge   time.Duration
 	Overflow function.Overflow
-
-	live atomic.Int32 // events neither settled nor journaled
 }
 
 // lane returns the hash of ev's order key. Events in which it is not found are kept in the order of their topic.
@@ -70,7 +68,7 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 		d.unit(f.Name()).fn = f
 	}
 	for name, u := range d.units {
-		if u.fn == nil && u.running == 0 && len(u.parked) == 0 && !d.holds(u) {
+		if u.fn == nil && u.running+u.ready+len(u.parked) == 0 && !d.holds(u) {
 			delete(d.units, name)
 			continue
 		}
@@ -153,9 +151,12 @@ func (d *Dispatcher) accept(t *task) {
 	if t.receipt == nil {
 		d.live++
 	}
-	live := t.route.live.Add(1)
 	d.enqueue(t)
-	if int(live) == d.cfg.Window && !d.pressure {
+	if t.window == nil {
+		return
+	}
+	t.window.add(t)
+	if !d.pressure && t.window.full(d.cfg.Window) {
 		d.askSpill()
 	}
 }

@@ -78,13 +78,16 @@ type FunctionStats struct {
 func (d *Dispatcher) Stats() (functions []FunctionStats, lost map[string]int64) {
 	d.mu.Lock()
 	queued := map[*unit]int{}
-	for _, l := range d.lanes {
+	d.eachLane(func(l *lane) bool {
 		for t := l.head; t != nil; t = t.next {
-			queued[l.unit]++
+			if t != l.head || l.state != laneRunning {
+				queued[l.unit]++
+			}
 		}
-	}
+		return true
+	})
 	for _, u := range d.units {
-		functions = append(functions, FunctionStats{u.name, queued[u] + len(u.parked), u.running, &u.stats})
+		functions = append(functions, FunctionStats{u.name, queued[u], u.running, &u.stats})
 	}
 	d.mu.Unlock()
 	lost = map[string]int64{}
