@@ -5,8 +5,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 DESTDIR ?=
 PREFIX  ?= /usr/local
 GO      ?= go
+SIZES   ?= 30,100,300
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build cross install fuzz
+.PHONY: help run test check bench build cross install fuzz sim
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +28,9 @@ check: ## the gate: format, modernise, lint, shape, cross-builds, generated file
 bench: build ## the numbers we hold, each beside its baseline; SHORT=1 takes a minute
 	test/setup.sh test
 	SHORT=$(SHORT) $(GO) run ./test/bench $(ARGS)
+
+sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 1,000 take a quarter of an hour
+	$(GO) run ./test/sim -sizes $(SIZES)
 
 build: ## bin/mayflyd, the agent, and bin/mayfly, the command line
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayflyd ./cmd/mayflyd

@@ -3,6 +3,7 @@ package cluster
 import (
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // reachable chooses the address others reach this node at: what the operator said, else the one address it is bound to, else
@@ -32,6 +33,12 @@ func reachable(bind, fixed, route netip.Addr, interfaces []netip.Addr) netip.Add
 		}
 	}
 	return best
+}
+
+// lasting says whether an address that was chosen stays: while it is ours and good, however often the default route changes from one
+// interface to the other.
+func lasting(a netip.Addr, interfaces []netip.Addr) bool {
+	return rank(a) > 2 && slices.ContainsFunc(interfaces, func(i netip.Addr) bool { return i.Unmap() == a })
 }
 
 // rank says how likely peers of one site reach an address; 0 is never.

@@ -48,6 +48,12 @@ func TestTheAddressOthersReach(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, got, c.want)
 		}
 	}
+	two := []netip.Addr{addr("10.0.0.1"), addr("::ffff:10.0.0.2"), addr("127.0.0.1"), addr("169.254.1.1")}
+	for a, want := range map[string]bool{"": false, "10.0.0.1": true, "10.0.0.2": true, "10.0.0.3": false, "127.0.0.1": false, "169.254.1.1": false} {
+		if lasting(addr(a), two) != want {
+			t.Errorf("%q stays: %v", a, !want)
+		}
+	}
 	if a := defaultRoute(); a.IsValid() && (a.IsLoopback() || a.IsUnspecified()) {
 		t.Errorf("the default route has %v", a)
 	}

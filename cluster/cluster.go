@@ -36,7 +36,7 @@ type Config struct {
 	Allowed   []netip.Prefix // optional: where members may be
 	// NameOf is the only name a key may have; optional. With it a member whose name is not that of the fingerprint in
 	// its Meta is not admitted.
-	NameOf func(fingerprint [32]byte) string
+	NameOf func(fingerprint [16]byte) string
 
 	Woke func(asleep time.Duration) // optional: the machine slept, or its clock was set; must not block
 	Wall func() time.Time           // optional: the wall clock, which goes on while the machine sleeps

@@ -14,7 +14,7 @@ func TestMetaSurvivesTheWire(t *testing.T) {
 			Slots: rapid.Uint16().Draw(t, "slots"), Speed: rapid.Byte().Draw(t, "speed"), Memory: rapid.Byte().Draw(t, "memory"),
 			Port: rapid.Uint16().Draw(t, "port"), Brokers: rapid.Uint16().Draw(t, "brokers"), Power: rapid.Byte().Draw(t, "power"),
 			Draining: rapid.Bool().Draw(t, "draining"), Labels: rapid.Uint64().Draw(t, "labels"), Zone: rapid.Uint64().Draw(t, "zone"),
-			Fingerprint: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "fingerprint")),
+			Fingerprint: [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "fingerprint")),
 		}
 		b, err := want.MarshalBinary()
 		if err != nil || len(b) > MetaMax {

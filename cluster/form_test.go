@@ -27,6 +27,7 @@ func grown(t *testing.T, n int, link simnet.Link, change func(*cluster.Config)) 
 }
 
 func TestThirtyFormSpreadDieAndHeal(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 30, lossy(), nil)
 		time.Sleep(time.Minute) // what the coming of so many has to say
@@ -44,6 +45,7 @@ func TestThirtyFormSpreadDieAndHeal(t *testing.T) {
 }
 
 func TestHundredFormSpreadAndDie(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 100, lossy(), nil)
 		time.Sleep(time.Minute) // what the coming of so many has to say
@@ -55,7 +57,7 @@ func TestHundredFormSpreadAndDie(t *testing.T) {
 		}
 		first, last := s.Death(2 * time.Minute)
 		t.Logf("a death is known to the first after %v, to all after %v", first, last)
-		packets, streams := s.Idle(time.Minute)
+		packets, streams := s.Idle(30 * time.Second)
 		t.Logf("idle: %.0f + %.0f B/s a node", packets, streams)
 		if packets+streams > 600 {
 			t.Errorf("an idle node sends %.0f B/s", packets+streams)
@@ -64,6 +66,7 @@ func TestHundredFormSpreadAndDie(t *testing.T) {
 }
 
 func TestNobodyIsThoughtDeadOnALossyLink(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 30, lossy(), nil)
 		lost, stop := s.Losses()

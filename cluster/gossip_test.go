@@ -18,6 +18,7 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // What does not fit into a packet would sit in a queue for ever; it goes over streams instead and reaches everybody too.
 func TestALargeAnnouncementArrives(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 30, lossy(), nil)
 		time.Sleep(time.Minute)
@@ -63,6 +64,7 @@ func TestDigestsReachWhoWasAway(t *testing.T) {
 
 // Loads come with answers to probes, and at once when their level changes; not more often than every half minute.
 func TestLoadsAreKnown(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := grown(t, 10, lossy(), nil)
 		time.Sleep(time.Minute)

@@ -11,17 +11,17 @@ import (
 type Meta struct {
 	Arch        Arch
 	OS          OS
-	Roles       uint8  // bits, the composition root's
-	Slots       uint16 // functions that may run at once
-	Speed       uint8  // class, 16 = the reference device
-	Memory      uint8  // class: log2 of MiB
-	Port        uint16 // of calls between nodes, on the member's address
-	Brokers     uint16 // bit i: the i-th broker has had a good connection for a while
-	Power       uint8  // class, 0 = mains
-	Draining    bool   // takes no new work
-	Labels      uint64 // hash of the labels; themselves they are in the catalog
-	Zone        uint64 // hash of the zone's name
-	Fingerprint [32]byte
+	Roles       uint8    // bits, the composition root's
+	Slots       uint16   // functions that may run at once
+	Speed       uint8    // class, 16 = the reference device
+	Memory      uint8    // class: log2 of MiB
+	Port        uint16   // of calls between nodes, on the member's address
+	Brokers     uint16   // bit i: the i-th broker has had a good connection for a while
+	Power       uint8    // class, 0 = mains
+	Draining    bool     // takes no new work
+	Labels      uint64   // hash of the labels; themselves they are in the catalog
+	Zone        uint64   // hash of the zone's name
+	Fingerprint [16]byte // first half of the hash of its key; a name is shorter still
 }
 
 // Arch is a processor architecture.
@@ -47,14 +47,14 @@ const (
 
 const (
 	metaVersion = 1
-	metaSize    = 62
+	metaSize    = 46
 	// MetaMax bounds an encoded Meta, in bytes: it is in every packet about a member.
 	MetaMax = 96
 
 	flagDraining = 1 << 0
 )
 
-// MarshalBinary encodes m in 62 bytes, at most MetaMax in versions to come. It never fails.
+// MarshalBinary encodes m in 46 bytes, at most MetaMax in versions to come. It never fails.
 func (m Meta) MarshalBinary() ([]byte, error) {
 	b := make([]byte, 0, metaSize)
 	flags := byte(0)
@@ -92,7 +92,7 @@ func (m *Meta) UnmarshalBinary(b []byte) error {
 		Power:   b[12], Draining: b[13]&flagDraining != 0,
 		Labels:      binary.BigEndian.Uint64(b[14:]),
 		Zone:        binary.BigEndian.Uint64(b[22:]),
-		Fingerprint: [32]byte(b[30:62]),
+		Fingerprint: [16]byte(b[30:46]),
 	}
 	return nil
 }

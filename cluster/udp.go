@@ -24,6 +24,7 @@ type UDP struct {
 	mu     sync.Mutex
 	open   map[net.Conn]struct{}
 	closed bool
+	last   netip.Addr // what Addr found out
 }
 
 // ListenUDP opens the network on bind; port 0 takes a free one. advertise is the address others shall use; the invalid address
@@ -117,7 +118,13 @@ func (u *UDP) Addr() netip.AddrPort {
 	if u.fixed.IsValid() || !u.bind.Addr().IsUnspecified() {
 		return netip.AddrPortFrom(reachable(u.bind.Addr(), u.fixed, netip.Addr{}, nil), u.bind.Port())
 	}
-	return netip.AddrPortFrom(reachable(u.bind.Addr(), netip.Addr{}, defaultRoute(), ownAddresses()), u.bind.Port())
+	own := ownAddresses()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !lasting(u.last, own) {
+		u.last = reachable(u.bind.Addr(), netip.Addr{}, defaultRoute(), own)
+	}
+	return netip.AddrPortFrom(u.last, u.bind.Port())
 }
 
 // Send implements Network.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -170,11 +171,26 @@ func (s *Site) Until(what string, limit time.Duration, cond func() bool) time.Du
 	began := time.Now()
 	for !cond() {
 		if time.Since(began) > limit {
-			s.t.Fatalf("%s: not within %v", what, limit)
+			s.t.Fatalf("%s: not within %v\n%s", what, limit, s.views())
 		}
 		time.Sleep(step)
 	}
 	return time.Since(began)
+}
+
+// views says who does not see whom.
+func (s *Site) views() string {
+	var b strings.Builder
+	for _, n := range s.Nodes {
+		fmt.Fprintf(&b, "%s sees %d; not:", n.Name, len(n.Members()))
+		for _, other := range s.Nodes {
+			if _, ok := n.Sees(other.Name); !ok {
+				b.WriteString(" " + other.Name)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
 }
 
 const step = 100 * time.Millisecond

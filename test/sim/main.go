@@ -1,0 +1,138 @@
+// Command sim measures clusters of many nodes in virtual time, on links that lose one packet in twenty and take 20 to 40 ms, and
+// writes the figures to out/sim.json. Nodes are whole members with encryption; what is not simulated is their machine. Minutes of
+// the simulation take seconds for 100 nodes, a minute or two for 300, and a quarter of an hour for 1,000.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mayfly/cluster/clustertest"
+	"mayfly/internal/simnet"
+)
+
+// row is one figure, in the form of all figures of this project. There is no baseline here: these are absolute.
+type row struct {
+	Name     string  `json:"name"`
+	Value    float64 `json:"value"`
+	Unit     string  `json:"unit"`
+	Baseline float64 `json:"baseline"`
+	Ratio    float64 `json:"ratio"`
+	Target   string  `json:"target"`
+	OK       bool    `json:"ok"`
+}
+
+func main() {
+	testing.Init() // bubbles of virtual time belong to tests, so this program is one
+	sizes := flag.String("sizes", "30,100,300", "numbers of nodes, separated by commas")
+	out := flag.String("out", "out/sim.json", "where the figures go")
+	flag.Parse()
+	all := func(string, string) (bool, error) { return true, nil }
+	testing.Main(all, []testing.InternalTest{{Name: "sim", F: func(t *testing.T) {
+		if err := run(t, *sizes, *out); err != nil {
+			t.Fatal(err)
+		}
+	}}}, nil, nil)
+}
+
+func run(t *testing.T, sizes, out string) error {
+	var rows []row
+	for field := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil || n < 4 {
+			return fmt.Errorf("a size is a number of at least 4, not %q", field)
+		}
+		began := time.Now()
+		synctest.Test(t, func(t *testing.T) { rows = append(rows, simulate(t, n)...) })
+		fmt.Printf("%d nodes took %v of real time\n", n, time.Since(began).Round(time.Second))
+	}
+	if err := write(out, rows); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if !r.OK {
+			return errors.New("a figure misses its target")
+		}
+	}
+	return nil
+}
+
+func write(out string, rows []row) error {
+	b, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(out, append(b, '\n'), 0o644)
+}
+
+// report collects the figures of one size and prints them as they come.
+type report struct {
+	n    int
+	rows []row
+}
+
+func (r *report) at(name string, value float64, unit string, most float64) {
+	f := row{Name: fmt.Sprintf("%d nodes: %s", r.n, name), Value: value, Unit: unit, Target: fmt.Sprintf("at most %g", most), OK: value <= most}
+	mark := "ok"
+	if !f.OK {
+		mark = "MISSED"
+	}
+	fmt.Printf("%-60s %10.1f %-4s %-14s %s\n", f.Name, f.Value, f.Unit, f.Target, mark)
+	r.rows = append(r.rows, f)
+}
+
+// simulate lets a site of n nodes form, idle, spread, part and heal, and lose a node.
+func simulate(t *testing.T, n int) []row {
+	r := &report{n: n}
+	s := clustertest.New(t, simnet.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05})
+	s.Grow(n, 50*time.Millisecond, nil)
+	formed := s.Until("everybody sees everybody", 10*time.Minute, func() bool { return clustertest.Full(s.Nodes, n) })
+	r.at("everybody sees everybody after the last came", formed.Seconds(), "s", 120)
+	time.Sleep(time.Minute)
+
+	lost, stop := s.Losses()
+	minutes := 10
+	if n >= 1000 {
+		minutes = 2
+	}
+	packets, streams := s.Idle(time.Duration(minutes) * time.Minute)
+	stop()
+	r.at(fmt.Sprintf("members thought dead in %d minutes", minutes), float64(lost.Load()), "", 0)
+	r.at("sent by an idle node, packets", packets, "B/s", 400)
+	idle := 400.0
+	if n > 300 {
+		idle = 3000 // the exchange of whole states grows with the number of members
+	}
+	r.at("sent by an idle node, packets and streams", packets+streams, "B/s", idle)
+
+	took := s.Spread(s.Rumoured(), 5, 200, time.Minute)
+	r.at("an announcement of 200 bytes, p50", clustertest.Quantile(took, 0.5).Seconds(), "s", 3)
+	r.at("an announcement of 200 bytes, p99", clustertest.Quantile(took, 0.99).Seconds(), "s", 10)
+
+	away := 10 * time.Minute
+	heal := 60.0
+	if n > 30 {
+		heal = 180
+	}
+	if n >= 1000 {
+		away = 3 * time.Minute
+	}
+	r.at(fmt.Sprintf("whole again after a partition of %v", away), s.Heal(away, 10*time.Minute).Seconds(), "s", heal)
+
+	first, all := s.Death(5 * time.Minute)
+	r.at("a death, known to the first", first.Seconds(), "s", 60)
+	r.at("a death, known to all", all.Seconds(), "s", 60)
+	return r.rows
+}
