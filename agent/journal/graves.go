@@ -93,9 +93,7 @@ func (j *Journal) countGraves() error {
 func (j *Journal) BuryOps(e *Entry, kind string) ([]store.Op, error) {
 	value := encodeGrave(e, kind, j.now())
 	if len(value) > store.MaxValue { // an event of the largest size with a long error
-		short := *e
-		short.LastError = short.LastError[:min(len(short.LastError), 200)]
-		value = encodeGrave(&short, kind, j.now())
+		value = encodeGrave(shortened(e), kind, j.now())
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -178,6 +178,9 @@ func (j *Journal) AppendOps(entries []*Entry) ([]store.Op, error) {
 	for i, e := range entries {
 		ops[i].Value = encodeEvent(make([]byte, 0, 256+len(e.Event.Data)), e, now)
 		if len(ops[i].Value) > store.MaxValue {
+			ops[i].Value = encodeEvent(ops[i].Value[:0], shortened(e), now)
+		}
+		if len(ops[i].Value) > store.MaxValue {
 			return nil, &function.Error{
 				Op: "journal: append", Subject: e.Function, Class: function.ClassReject, Kind: "too-large",
 				Err: fmt.Errorf("the event takes %d bytes: %w", len(ops[i].Value), store.ErrTooLarge),
