@@ -18,11 +18,12 @@ const (
 	LossExpired                 // older than the trigger's max_age
 	LossCorrupt                 // its journal record could not be read
 	LossUndelivered             // QoS 0, and the agent could not finish it
+	LossTooLarge                // more than the disk could ever keep of it, with its topic and attributes
 	lossKinds
 )
 
 func (l Loss) String() string {
-	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "undelivered"}[l]
+	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "undelivered", "too-large"}[l]
 }
 
 type losses [lossKinds]atomic.Int64
