@@ -8,7 +8,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin # mosquitto
 
-go vet ./...
+failed=0
+run() { "$@" || failed=1; } # everything runs, whatever failed before it
+
 single=(mayfly/internal/arch mayfly/test/e2e)
-go test -shuffle=on -timeout=10m ./wasm/... "${single[@]}"
-go list ./... | grep -vxF -f <(printf '%s\n' "${single[@]}") | xargs go test -race -shuffle=on -timeout=12m
+mapfile -t parallel < <(go list ./... | grep -vxF -f <(printf '%s\n' "${single[@]}"))
+run go vet ./...
+run go test -shuffle=on -timeout=10m ./wasm/... "${single[@]}"
+run go test -race -shuffle=on -timeout=12m "${parallel[@]}"
+exit $failed

@@ -2,5 +2,7 @@ package arch
 
 // Allowed is what cannot be avoided, each with its reason.
 func Allowed() []Allowance {
-	return nil
+	return []Allowance{
+		{"internal/crashpoint/on.go", "var armed", ruleGlobal, "its places know nothing of each other, and no release build has it"},
+	}
 }

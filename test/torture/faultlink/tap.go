@@ -65,18 +65,24 @@ func newTap(log *history.Log) *tap {
 // fromAgent and fromBroker are for one direction each.
 func (t *tap) fromAgent() *splitter {
 	return &splitter{each: func(kind, flags byte, body []byte) {
-		t.see(kind, flags, body, t.out, t.in, history.Published, history.Acked)
+		t.see(side{mine: t.out, theirs: t.in, said: history.Published, acked: history.Acked}, kind, flags, body)
 	}}
 }
 
 func (t *tap) fromBroker() *splitter {
 	return &splitter{each: func(kind, flags byte, body []byte) {
-		t.see(kind, flags, body, t.in, t.out, history.Delivered, history.Confirmed)
+		t.see(side{mine: t.in, theirs: t.out, said: history.Delivered, acked: history.Confirmed}, kind, flags, body)
 	}}
 }
 
-// see notes one packet. mine are the messages the sender of the packet has underway, theirs those of the other side.
-func (t *tap) see(kind, flags byte, body []byte, mine, theirs map[uint16]history.Event, said, acked history.Sight) {
+// side is how things look to one end: the messages it has underway, those the other end has, and what its packets mean.
+type side struct {
+	mine, theirs map[uint16]history.Event
+	said, acked  history.Sight
+}
+
+// see notes one packet that s sent.
+func (t *tap) see(s side, kind, flags byte, body []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch kind {
@@ -85,16 +91,16 @@ func (t *tap) see(kind, flags byte, body []byte, mine, theirs map[uint16]history
 		if !ok {
 			return
 		}
-		mine[id] = e
-		t.log.Note(e, said)
+		s.mine[id] = e
+		t.log.Note(e, s.said)
 	case puback:
 		if len(body) != 2 {
 			return
 		}
 		id := binary.BigEndian.Uint16(body)
-		if e, ok := theirs[id]; ok {
-			delete(theirs, id)
-			t.log.Note(e, acked)
+		if e, ok := s.theirs[id]; ok {
+			delete(s.theirs, id)
+			t.log.Note(e, s.acked)
 		}
 	}
 }
