@@ -242,6 +242,10 @@ func setAttr(ev *event.Event, a Attr) error {
 	case "dup":
 		ev.Dup, err = parseBool(a.Value)
 	default:
+		if name, ok := strings.CutPrefix(a.Name, "topic."); ok { // what a route would have captured
+			ev.Captures = append(ev.Captures, event.Attr{Name: name, Value: a.Value})
+			break
+		}
 		ev.User = append(ev.User, event.Attr{Name: strings.TrimPrefix(a.Name, "user."), Value: a.Value})
 	}
 	if err != nil {

@@ -100,7 +100,7 @@ type Pause struct {
 type InvokeRequest struct {
 	Topic       string `json:"topic,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
-	Attrs       []Attr `json:"attrs,omitempty"` // id, source, subject, time, ...; others become user.<name>
+	Attrs       []Attr `json:"attrs,omitempty"` // id, source, subject, time, ..., topic.<capture> of a route; others become user.<name>
 	Body
 }
 

@@ -57,7 +57,7 @@ func (a *Agent) DryRun(ctx context.Context, d admin.Deployment, events []*event.
 	runs := make([]admin.Run, len(events))
 	for i, ev := range events {
 		call := &function.Call{
-			Function: f, Event: ev, Trigger: "invoke", Attempt: 1, Deadline: time.Now().Add(d.Manifest.Limits.Timeout),
+			Function: f, Event: ev, Trigger: "invoke", Captures: ev.Captures, Attempt: 1, Deadline: time.Now().Add(d.Manifest.Limits.Timeout),
 			Node: a.cfg.Node.Name, DryRun: true,
 		}
 		call.Trigger, call.Pattern = triggerFor(&d.Manifest, ev.Topic)

@@ -336,9 +336,7 @@ func (c checker) test(t *testFile, path string) {
 		}
 	}
 	for name := range t.Attrs {
-		if _, err := extract.Parse("attr."+name, nil); err != nil && !slices.Contains([]string{"time", "qos", "retained", "dup"}, name) {
-			c.Fault(path+".attrs."+name, "events have no such attribute", "your own attributes are called user.NAME")
-		}
+		c.testAttr(name, path+".attrs."+name)
 	}
 	granted := withOutput(c.file.Permissions.Publish, c.file.Output.Topic)
 	for i, m := range t.Expect.Publish {
@@ -359,5 +357,19 @@ func (c checker) test(t *testFile, path string) {
 	}
 	if o := t.Expect.Outcome; o != nil && *o != Done.String() && len(t.Expect.Publish)+len(t.Expect.State) > 0 {
 		c.Fault(path+".expect.outcome", "an event that is not done publishes and writes nothing", "expect.error checks the reason")
+	}
+}
+
+// testAttr checks the name of an attribute that a test gives its event. Captures are those of routes: a topic says its own.
+func (c checker) testAttr(name, path string) {
+	if capture, ok := strings.CutPrefix(name, "topic."); ok {
+		known := slices.ContainsFunc(c.file.Trigger.HTTP, func(h httpFile) bool { return slices.Contains(h.Route.Captures(), capture) })
+		if !known && !c.Faulty("trigger") {
+			c.Fault(path, "no route of this function captures it", "what a topic captures is read from the test's topic")
+		}
+		return
+	}
+	if _, err := extract.Parse("attr."+name, nil); err != nil && !slices.Contains([]string{"time", "qos", "retained", "dup"}, name) {
+		c.Fault(path, "events have no such attribute", "your own attributes are called user.NAME")
 	}
 }

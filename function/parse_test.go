@@ -219,3 +219,14 @@ func BenchmarkParseManifest(b *testing.B) {
 		}
 	}
 }
+
+// A test of a function with a route says what the route would have captured.
+func TestAttributesOfTests(t *testing.T) {
+	const text = "manifest = 1\nname = \"f\"\n[module]\npath = \"a\"\n[[trigger.http]]\nroute = \"/x/{line}/{rest...}\"\nauth = \"public\"\n[[test]]\nname = \"one\"\nattrs = { "
+	for attr, ok := range map[string]bool{"topic.line": true, "topic.rest": true, "topic.row": false, "user.x": true, "color": false} {
+		m, err := ParseManifest("f.toml", []byte(text+`"`+attr+`" = "7" }`))
+		if (err == nil) != ok || ok && m.Tests[0].Attrs[0] != (event.Attr{Name: attr, Value: "7"}) {
+			t.Errorf("%s: %v", attr, err)
+		}
+	}
+}

@@ -213,3 +213,24 @@ func TestScheduleSurvivesAPowerCut(t *testing.T) {
 	}
 	d.must("fn", "pause", "clock")
 }
+
+// A function with a route is tried out as others are: the test says what the route would have captured.
+func TestRouteIsTriedOut(t *testing.T) {
+	t.Parallel()
+	d := withDoor(t)
+	module := d.program("copy", "#include <stdio.h>\nint main(void) { puts(\"on\"); return 0; }\n")
+	const manifest = "[[trigger.http]]\nroute = \"POST /lamp/{line}\"\nauth = \"public\"\n[output]\ntopic = \"lamp/{line}/set\"\n" +
+		"[[test]]\nname = \"a lamp\"\nattrs = { \"topic.line\" = \"7\" }\nexpect.publish = [{ topic = \"lamp/7/set\" }]\n"
+	project := d.project("lamp", manifest, module)
+	d.must("test", project)
+	d.must("deploy", "--wait", project)
+	listener := connect(t, d.broker, "listener")
+	listener.subscribe(t, "lamp/#")
+	if r := d.call("POST", "/lamp/9"); r.status != 204 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	listener.hears(t, "lamp/9/set", "on\n")
+	if r := d.call("POST", "/lamp/a%2Fb"); r.status != 422 || !strings.Contains(r.body, "no topic of") {
+		t.Errorf("led astray: %d %s", r.status, r.body)
+	}
+}
