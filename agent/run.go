@@ -92,6 +92,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := a.open()
 	if err == nil {
 		flow = a.startOutward(c, flow)
+		err = a.listening(ctx, c)
+	}
+	if err == nil {
 		a.ready.set(true, nil)
 		if err := a.notify.Ready(); err != nil {
 			a.log.Warn("systemd was not told", "err", err)
@@ -148,6 +151,21 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 		flow = append(flow, c.start("embedded broker", s.Run))
 	}
 	return append(flow, inward[len(inward)-1])
+}
+
+// listening waits until devices can connect to the embedded broker: who is told that the agent is ready may send them.
+func (a *Agent) listening(ctx context.Context, c *crew) error {
+	s := a.sites[EmbeddedName]
+	if s == nil || s.local == nil {
+		return nil
+	}
+	select {
+	case <-s.local.Listening():
+	case <-ctx.Done():
+	case err := <-c.failed:
+		return err
+	}
+	return nil
 }
 
 // attend waits for the end, and feeds the watchdog as long as the agent does what it is for.
