@@ -25,6 +25,8 @@ type Route struct {
 	When     func(*event.Event) (bool, error)
 	MaxAge   time.Duration
 	Overflow function.Overflow
+
+	live atomic.Int32 // events neither settled nor journaled
 }
 
 // lane returns the hash of ev's order key. Events in which it is not found are kept in the order of their topic.
@@ -151,12 +153,9 @@ func (d *Dispatcher) accept(t *task) {
 	if t.receipt == nil {
 		d.live++
 	}
+	live := t.route.live.Add(1)
 	d.enqueue(t)
-	if t.window == nil {
-		return
-	}
-	t.window.add(t)
-	if !d.pressure && t.window.full(d.cfg.Window) {
+	if int(live) == d.cfg.Window && !d.pressure {
 		d.askSpill()
 	}
 }
