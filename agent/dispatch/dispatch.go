@@ -130,10 +130,11 @@ type Dispatcher struct {
 	lanes    map[laneKey]*lane
 	ready    laneQueue
 	timers   timerQueue
-	alarm    chan struct{} // timers changed
-	live     int           // live QoS 0 tasks
-	busy     int           // workers running a task
-	idle     int           // workers waiting that nobody has woken
+	alarm    chan struct{}      // timers changed
+	live     int                // live QoS 0 tasks
+	windows  map[string]*window // by source
+	busy     int                // workers running a task
+	idle     int                // workers waiting that nobody has woken
 	workers  int
 	crew     []*worker // all of them
 	closing  bool
@@ -149,7 +150,7 @@ func New(cfg Config, dep Deps) *Dispatcher {
 	d := &Dispatcher{
 		cfg: cfg.WithDefaults(), dep: dep, now: time.Now,
 		stop: make(chan struct{}), fate: make(chan error, 1),
-		units: map[string]*unit{}, lanes: map[laneKey]*lane{},
+		units: map[string]*unit{}, lanes: map[laneKey]*lane{}, windows: map[string]*window{},
 		alarm: make(chan struct{}, 1), drained: make(chan struct{}), spillq: make(chan struct{}, 1),
 	}
 	d.wake.L = &d.mu

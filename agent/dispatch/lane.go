@@ -20,6 +20,9 @@ type task struct {
 	trace    *function.Result // gets a copy of the result
 	lane     uint64           // laneHash of its order key
 	received time.Time
+	window   *window // that it occupies at its sender; nil = none
+	place    uint64  // in window
+	first    bool    // of its message's tasks
 
 	waits    int // times there was no room for it; only its worker looks
 	attempt  int

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"mayfly/agent/journal"
 	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -25,8 +25,6 @@ type Route struct {
 	When     func(*event.Event) (bool, error)
 	MaxAge   time.Duration
 	Overflow function.Overflow
-
-	live atomic.Int32 // events neither settled nor journaled
 }
 
 // lane returns the hash of ev's order key. Events in which it is not found are kept in the order of their topic.
@@ -100,16 +98,28 @@ func (d *Dispatcher) unit(name string) *unit {
 
 // Sink returns where the source of that name hands its events over. Each source has its own, because an event is matched only
 // against the triggers its source subscribed for: overlapping filters live in different sources, and none is run twice.
-func (d *Dispatcher) Sink(source string) triggers.Sink { return &sink{d: d, source: source} }
+func (d *Dispatcher) Sink(source string) triggers.Sink {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.windows[source]
+	if w == nil {
+		w = new(window)
+		d.windows[source] = w
+	}
+	return &sink{d: d, source: source, window: w}
+}
 
 type sink struct {
 	d      *Dispatcher
 	source string
-	mu     sync.Mutex
-	match  []*Route // reused
+	window *window
+
+	mu    sync.Mutex
+	match []*Route // reused
 }
 
-// Accept matches ev and queues it once for each function that wants it. An event nobody wants is settled at once.
+// Accept matches ev and queues it once for each function that wants it. An event nobody wants, or that is larger than what the
+// disk takes, is settled at once: its sender could only send it again.
 func (s *sink) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,19 +127,32 @@ func (s *sink) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) er
 	if x := s.d.table.Load().sources[s.source]; x != nil {
 		s.match = x.Match(ev.Topic, s.match)
 	}
-	if len(s.match) == 0 {
-		s.d.loss.add(LossUnmatched)
-		if r != nil {
-			r.Settle(triggers.Settlement{})
-		}
-		return nil
+	switch {
+	case len(s.match) == 0:
+		return s.turnAway(LossUnmatched, r)
+	case !journal.Fits(ev):
+		s.d.dep.Log.Warn("event is larger than what can be kept", "topic", ev.Topic[:min(len(ev.Topic), 200)], "bytes", len(ev.Data))
+		return s.turnAway(LossTooLarge, r)
 	}
 	if len(s.match) > 1 && r != nil {
 		r = &fanout{left: len(s.match), to: r}
 	}
+	var w *window
+	if r != nil {
+		w = s.window
+	}
 	now := s.d.now()
-	for _, route := range s.match {
-		s.d.accept(&task{route: route, ev: ev, receipt: r, received: now, attempt: 1})
+	for i, route := range s.match {
+		s.d.accept(&task{route: route, ev: ev, receipt: r, received: now, attempt: 1, window: w, first: i == 0})
+	}
+	return nil
+}
+
+// turnAway settles an event that reaches no function.
+func (s *sink) turnAway(reason Loss, r triggers.Receipt) error {
+	s.d.loss.add(reason)
+	if r != nil {
+		r.Settle(triggers.Settlement{})
 	}
 	return nil
 }
@@ -153,9 +176,12 @@ func (d *Dispatcher) accept(t *task) {
 	if t.receipt == nil {
 		d.live++
 	}
-	live := t.route.live.Add(1)
 	d.enqueue(t)
-	if int(live) == d.cfg.Window && !d.pressure {
+	if t.window == nil {
+		return
+	}
+	t.window.add(t)
+	if !d.pressure && t.window.full(d.cfg.Window) {
 		d.askSpill()
 	}
 }

@@ -17,6 +17,9 @@ import (
 // waiting retry never blocks the window ([D6]).
 
 const (
+	// spillAgain is how soon after a spill the next look comes: who spills gets a window of new events at once, and as much
+	// as one window each time is taken from the sender.
+	spillAgain      = 10 * time.Millisecond
 	spillBatch      = 256
 	spillBatchBytes = 256 << 10 // well below what the store takes in one batch
 )
@@ -52,11 +55,11 @@ func (d *Dispatcher) runSpill() {
 				again = false
 			}
 			if len(batch) > 0 || again {
-				next = d.cfg.SpillAfter
+				next = min(spillAgain, d.cfg.SpillAfter)
 			}
 		}
 		if d.underPressure() {
-			next = d.cfg.SpillAfter / 2
+			next = min(next, d.cfg.SpillAfter/2)
 		}
 		timer.Reset(next)
 	}
@@ -68,11 +71,8 @@ func (d *Dispatcher) underPressure() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pressure = d.ready.len() > 0
-	for _, l := range d.lanes {
-		if l.head != nil && int(l.head.route.live.Load()) >= d.cfg.Window {
-			d.pressure = true
-			break
-		}
+	for _, w := range d.windows {
+		d.pressure = d.pressure || w.full(d.cfg.Window)
 	}
 	return d.pressure
 }
@@ -123,7 +123,8 @@ func (d *Dispatcher) shouldSpill(l *lane, now time.Time) bool {
 	if l.state == laneBlocked && h.seq != 0 {
 		return h.next != nil
 	}
-	return int(h.route.live.Load()) >= d.cfg.Window && now.Sub(h.received) >= d.cfg.SpillAfter
+	w := l.tail.window // the head may have come to the journal in an earlier life
+	return w != nil && now.Sub(h.received) >= d.cfg.SpillAfter && w.full(d.cfg.Window)
 }
 
 // eachLane visits every lane until visit returns false. Called with mu held.
