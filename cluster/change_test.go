@@ -109,7 +109,7 @@ func TestASiteComesBackWithoutItsSeed(t *testing.T) {
 			s.Isolate(n, false)
 			s.Start(n, func(c *cluster.Config) { c.Seeds = nil })
 		}
-		t.Log("whole after", s.Until("everybody sees everybody", time.Minute, func() bool { return clustertest.Full(s.Nodes, 5) }))
+		t.Log("whole after", s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Nodes, 5) }))
 		for _, n := range s.Nodes {
 			if n.Store.Saves > 6 {
 				t.Errorf("%s saved its peers %d times in minutes", n.Name, n.Store.Saves)

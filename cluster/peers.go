@@ -29,13 +29,14 @@ type peer struct {
 const (
 	peersMax    = 1024
 	forgetAfter = 60 * 24 * time.Hour
+	notMet      = time.Nanosecond // missing since this process began
 )
 
 func newPeers(self string, seeds []Peer) *peers {
 	p := &peers{self: self, known: map[string]*peer{}}
 	for _, s := range seeds {
 		if s.Name != self {
-			p.known[s.Name] = &peer{Addr: s.Addr, seed: s.Addr}
+			p.known[s.Name] = &peer{Addr: s.Addr, seed: s.Addr, Missing: notMet}
 		}
 	}
 	return p
@@ -56,6 +57,7 @@ func (p *peers) load(b []byte) error {
 		if s == nil || s.Addr == "" || name == "" || name == p.self || len(p.known) >= peersMax {
 			continue
 		}
+		s.Missing = max(s.Missing, notMet)
 		if k := p.known[name]; k != nil {
 			k.Addr, k.Missing = s.Addr, s.Missing
 			continue

@@ -22,6 +22,7 @@ const (
 // that makes it a few tries in each round whatever the size of the pool.
 func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 	c.joinSome(ctx, list, rejoinFirst, c.peers.missing(c.view.has))
+	signal(c.returned) // look again soon: when a whole site starts at once it starts in pieces
 	saved, savedAll := time.Now(), time.Now()
 	for {
 		began := time.Now()
@@ -38,6 +39,7 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 			// Some came back and others did not: those we live with may know them. A full exchange is sooner here
 			// than its turn, which is a minute away, five at 300 members.
 			c.joinSome(ctx, list, 1, c.peers.missing(func(name string) bool { return !c.view.has(name) }))
+			c.joinSome(ctx, list, 1, missing)
 		case rand.Float64() < rejoinOdds/float64(c.view.count()):
 			c.joinSome(ctx, list, 1, missing)
 		}
