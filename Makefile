@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 GO      ?= go
 SIZES   ?= 30,100,300
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build cross install fuzz sim
+.PHONY: help run test check bench torture build cross install fuzz sim
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,10 @@ bench: build ## the numbers we hold, each beside its baseline; SHORT=1 takes a m
 
 sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 1,000 take a quarter of an hour
 	$(GO) run ./test/sim -sizes $(SIZES)
+
+torture: ## the delivery promises while everything breaks; MINUTES=1 a case, SHORT=1 a few minutes in all, ARGS='-only kill' or -mutants
+	test/setup.sh test
+	SHORT=$(SHORT) $(GO) run ./test/torture -minutes $(or $(MINUTES),1) $(ARGS)
 
 build: ## bin/mayflyd, the agent, and bin/mayfly, the command line
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/mayflyd ./cmd/mayflyd

@@ -88,7 +88,7 @@ func hostile(t *trial) error {
 	before := t.agent.rss()
 	for range pick(t.workshop, 2, 6) {
 		calm = append(calm, t.p99(4*time.Second))
-		stop := t.harass(20)
+		stop := t.harass(5)
 		beset = append(beset, t.p99(4*time.Second))
 		stop()
 		if err := t.agent.ready(t.ctx, 30*time.Second, func(s *admin.Status) bool { return s.Journal.Count == 0 }); err != nil {
@@ -165,7 +165,7 @@ func slowNeighbour(t *trial) error {
 	}
 	rate := float64(t.effects("relay")-before) / long.Seconds()
 	t.notes = append(t.notes, fmt.Sprintf("the other function got %.0f of 100 events a second; at most %d were in the journal", rate, spilled))
-	if rate < 80 {
+	if rate < 70 {
 		t.faults = append(t.faults, "a function that cannot keep up holds back another one")
 	}
 	return t.settleFor(5 * time.Minute)
