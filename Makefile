@@ -29,7 +29,7 @@ bench: build ## the numbers we hold, each beside its baseline; SHORT=1 takes a m
 	test/setup.sh test
 	SHORT=$(SHORT) $(GO) run ./test/bench $(ARGS)
 
-sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 1,000 take a quarter of an hour
+sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 300 take minutes
 	$(GO) run ./test/sim -sizes $(SIZES)
 
 torture: ## the delivery promises while everything breaks; MINUTES=1 a case, SHORT=1 a few minutes in all, ARGS='-only kill' or -mutants
