@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"mayfly/admin"
@@ -22,11 +23,11 @@ func crashes() []torment {
 func crashAt(t *trial, p crashpoint.Point) error {
 	w := world{variant: "crashpoints", flags: []string{"-tags", "crashpoints"}}
 	graves := false
-	switch p {
-	case crashpoint.Spill, crashpoint.Spilled:
+	switch { // the usual load comes by the other points
+	case slices.Contains([]crashpoint.Point{crashpoint.Spill, crashpoint.Spilled}, p):
 		w.guests = []deploy{{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 8\n"}, {name: "relay", guest: "relay"}}
 		w.config = "[limits]\nspill_after = \"50ms\"\n"
-	case crashpoint.Bury, crashpoint.Buried, crashpoint.Replay, crashpoint.Replayed:
+	case slices.Contains([]crashpoint.Point{crashpoint.Bury, crashpoint.Buried, crashpoint.Replay, crashpoint.Replayed}, p):
 		w.guests = []deploy{rejecting("0"), {name: "relay", guest: "relay"}}
 		graves = true
 	}

@@ -141,8 +141,10 @@ func failingSync(t *trial) error {
 			return err
 		}
 		died := len(t.agent.ends())
-		t.agent.wrap = []string{strace, "-f", "--seccomp-bpf", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,msync",
-			"-e", fmt.Sprintf("inject=fsync,fdatasync,msync:error=EIO:when=%d+", 20+t.rng.IntN(150))}
+		t.agent.wrap = []string{
+			strace, "-f", "--seccomp-bpf", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,msync",
+			"-e", fmt.Sprintf("inject=fsync,fdatasync,msync:error=EIO:when=%d+", 20+t.rng.IntN(150)),
+		}
 		if err := t.agent.start(); err != nil {
 			return err
 		}
@@ -205,9 +207,17 @@ func used(b []byte) int {
 // kinds of files below the data directory.
 func fileKinds() [][2]string {
 	return [][2]string{
-		{"log", "store/db/*.mem"}, {"table", "store/db/*.sst"}, {"manifest", "store/db/MANIFEST"}, {"valuelog", "store/db/*.vlog"},
-		{"registry", "store/db/KEYREGISTRY"}, {"statistics", "store/db/DISCARD"}, {"mark", "store/mark"}, {"format", "store/FORMAT"},
-		{"ballast", "store/ballast"}, {"native", "native/*"}, {"module", "modules/*"},
+		{"log", "store/db/*.mem"},
+		{"table", "store/db/*.sst"},
+		{"manifest", "store/db/MANIFEST"},
+		{"valuelog", "store/db/*.vlog"},
+		{"registry", "store/db/KEYREGISTRY"},
+		{"statistics", "store/db/DISCARD"},
+		{"mark", "store/mark"},
+		{"format", "store/FORMAT"},
+		{"ballast", "store/ballast"},
+		{"native", "native/*"},
+		{"module", "modules/*"},
 	}
 }
 

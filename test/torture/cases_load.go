@@ -148,7 +148,7 @@ func (t *trial) p99(d time.Duration) time.Duration {
 // slow one goes to the journal, and the other gets its events.
 func slowNeighbour(t *trial) error {
 	guests := []deploy{
-		{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 100\n"}, // ten a second
+		{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 40\n"}, // at most 25 a second
 		{name: "relay", guest: "relay"},
 	}
 	if err := t.begin(world{guests: guests}); err != nil {
@@ -157,7 +157,7 @@ func slowNeighbour(t *trial) error {
 	t.load.rate.Store(200) // a hundred a second each
 	t.load.most.Store(900) // the broker's queue takes a thousand
 	spilled, before := int64(0), t.effects("relay")
-	const long = 6 * time.Second
+	const long = 5 * time.Second
 	for until := time.Now().Add(long); time.Now().Before(until); t.sleep(100 * time.Millisecond) {
 		if s, err := t.agent.client.Status(t.ctx); err == nil {
 			spilled = max(spilled, s.Journal.Count)

@@ -105,8 +105,10 @@ func (t *trial) begin(w world) error {
 		return err
 	}
 	t.expectExits = w.expect
-	t.agent = &agent{program: program, wrap: w.wrap, env: w.env, dir: t.dir, supervised: w.expect,
-		client: admin.NewClient(filepath.Join(t.dir, "admin.sock"))}
+	t.agent = &agent{
+		program: program, wrap: w.wrap, env: w.env, dir: t.dir, supervised: w.expect,
+		client: admin.NewClient(filepath.Join(t.dir, "admin.sock")),
+	}
 	if err := t.agent.start(); err != nil {
 		return err
 	}

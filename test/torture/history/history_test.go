@@ -9,7 +9,7 @@ import (
 
 // told notes that an event had everything an event should have.
 func told(l *Log, e Event) {
-	for s := Sent; s < sights; s++ {
+	for s := range sights {
 		l.Note(e, s)
 	}
 }
