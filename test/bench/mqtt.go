@@ -124,7 +124,7 @@ func (b *bench) throughput() error {
 	shapes := []shape{{1, 200, 64}, {1, 200, 512}, {1, 4096, 64}, {1, 4096, 512}, {0, 200, 64}, {0, 200, 512}, {0, 4096, 64}, {0, 4096, 512}}
 	for _, s := range pick(b, []shape{shapes[0], shapes[1], shapes[4]}, shapes) {
 		rate, cpu := map[string][]float64{}, map[string][]float64{}
-		err := b.rounds(pick(b, 1, 5), func(who subject) error {
+		err := b.rounds(pick(b, 1, 3), func(who subject) error {
 			r, err := b.measure(who, s.qos, s.size, s.inFlight, func(ctx context.Context, t load.Target) (load.Result, error) {
 				return load.Closed(ctx, t, s.inFlight, pick(b, 15_000, 30_000))
 			})
@@ -149,7 +149,7 @@ func (b *bench) throughput() error {
 func (b *bench) latency() error {
 	for _, qos := range pick(b, []byte{1}, []byte{1, 0}) {
 		p99 := map[string][]float64{}
-		err := b.rounds(pick(b, 1, 5), func(who subject) error {
+		err := b.rounds(pick(b, 1, 3), func(who subject) error {
 			r, err := b.measure(who, qos, 200, 64, func(ctx context.Context, t load.Target) (load.Result, error) {
 				return load.Open(ctx, t, 1000, pick(b, 3*time.Second, 5*time.Second))
 			})
