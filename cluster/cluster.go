@@ -285,13 +285,6 @@ func (c *Cluster) Conflicts() int64 {
 	return c.conflicts
 }
 
-// list returns the running instance, nil when there is none.
-func (c *Cluster) list() *memberlist.Memberlist {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.current
-}
-
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

@@ -100,8 +100,14 @@ func TestOldLoadsAreNoNews(t *testing.T) {
 		word Load
 		news bool
 	}{
-		{word(7, 5), true}, {word(7, 5), false}, {word(7, 4), false}, {word(7, 6), true},
-		{word(9, 1), true}, {word(7, 8), false}, {word(9, 2), true}, {word(9, 1), false},
+		{word(7, 5), true},
+		{word(7, 5), false},
+		{word(7, 4), false},
+		{word(7, 6), true},
+		{word(9, 1), true},
+		{word(7, 8), false},
+		{word(9, 2), true},
+		{word(9, 1), false},
 	} {
 		if got := l.heard("a", step.word); got != step.news {
 			t.Errorf("step %d: news = %v", i, got)

@@ -54,8 +54,11 @@ func parse(b []byte) (slog.Level, []byte) {
 		mark  string
 		level slog.Level
 	}{
-		{"[ERR] ", slog.LevelWarn}, {"[ERROR] ", slog.LevelWarn}, {"[WARN] ", slog.LevelInfo},
-		{"[INFO] ", slog.LevelDebug}, {"[DEBUG] ", slog.LevelDebug},
+		{"[ERR] ", slog.LevelWarn},
+		{"[ERROR] ", slog.LevelWarn},
+		{"[WARN] ", slog.LevelInfo},
+		{"[INFO] ", slog.LevelDebug},
+		{"[DEBUG] ", slog.LevelDebug},
 	} {
 		if _, after, ok := bytes.Cut(b, []byte(p.mark)); ok {
 			return p.level, bytes.TrimSpace(bytes.TrimPrefix(after, []byte("memberlist: ")))

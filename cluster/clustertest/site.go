@@ -107,7 +107,8 @@ func (s *Site) Add(change func(*cluster.Config)) *Node {
 
 // Start starts a member that is not running, with what its store remembers.
 func (s *Site) Start(n *Node, change func(*cluster.Config)) {
-	config := cluster.Config{Meta: Meta(),
+	config := cluster.Config{
+		Meta: Meta(),
 		Name: n.Name, Cluster: "site", Keys: [][]byte{Key()}, Store: n.Store,
 		Listen: func() (cluster.Network, error) { return n.Host.Listen() },
 		Wall:   func() time.Time { return time.Now().Round(0).Add(time.Duration(n.Skew.Load())) },

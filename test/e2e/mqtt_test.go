@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,10 +221,8 @@ func (d *device) hears(t testing.TB, topic, payload string) {
 	t.Helper()
 	until(t, topic+" "+payload, func() (bool, string) {
 		all := d.heard(topic)
-		for _, p := range all {
-			if p == payload {
-				return true, ""
-			}
+		if slices.Contains(all, payload) {
+			return true, ""
 		}
 		return false, fmt.Sprintf("heard %.200q", all)
 	})

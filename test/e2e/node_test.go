@@ -58,7 +58,7 @@ func (s *speech) String() string {
 // newNode makes the directory and the configuration of an agent; more is added to its configuration. It does not run yet.
 func newNode(t testing.TB, more string) *node {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mfe-") // short: the path of a socket has at most 107 bytes
+	dir, err := os.MkdirTemp("", "mfe-") //nolint:usetesting // short: the path of a socket has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

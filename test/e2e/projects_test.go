@@ -84,12 +84,6 @@ func (n *node) echo() {
 	n.example("echo", guests.C(n.t, "examples/echo/echo.c"))
 }
 
-// counter deploys the function that counts events per topic in its state, with a topic for what it counted.
-func (n *node) counter() {
-	n.t.Helper()
-	n.example("counter", guests.C(n.t, "examples/counter/counter.c"))
-}
-
 // serves shows that the neighbour answers, end to end.
 func (n *node) serves(d *device, about string) {
 	n.t.Helper()
