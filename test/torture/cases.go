@@ -9,6 +9,7 @@ import (
 func cases() []torment {
 	all := []torment{
 		{"kill-agent", "kill -9 of the agent at random moments under load", false, killAgent},
+		{"kill-spilling", "the same while events spill to the journal all the time", false, killSpilling},
 		{"stop-agent", "SIGTERM of the agent at random moments under load", false, stopAgent},
 		{"pause-agent", "SIGSTOP of the agent for a second, ten and sixty", false, pauseAgent},
 		{"broker-restart", "the broker ends and starts again, with persistence", false, brokerRestart},
@@ -29,13 +30,20 @@ func cases() []torment {
 }
 
 // killAgent: everything the broker promised has its effect, once on state, in order, however often the agent dies.
-func killAgent(t *trial) error {
-	if err := t.begin(world{}); err != nil {
+func killAgent(t *trial) error { return kills(t, world{}) }
+
+// killSpilling: windows are journaled as soon as they are full, so that most events pass through the journal.
+func killSpilling(t *trial) error {
+	return kills(t, world{config: "[limits]\nspill_after = \"10ms\"\n", limits: "concurrency = 1\n"})
+}
+
+func kills(t *trial, w world) error {
+	if err := t.begin(w); err != nil {
 		return err
 	}
 	t.load.rate.Store(4000)
-	kills := pick(t.workshop, 25, 500)
-	for range kills {
+	n := pick(t.workshop, 25, max(50, int(100*t.minutes)))
+	for range n {
 		t.sleep(t.between(10*time.Millisecond, 600*time.Millisecond))
 		if err := t.agent.kill(); err != nil {
 			return err
@@ -44,7 +52,7 @@ func killAgent(t *trial) error {
 			return err
 		}
 	}
-	t.bounds.recovery, t.bounds.duplicates = 2*time.Second, kills*atOnce
+	t.bounds.recovery, t.bounds.duplicates = 2*time.Second, n*atOnce
 	return t.settle()
 }
 

@@ -62,6 +62,7 @@ type world struct {
 	env      []string
 	config   string   // further lines of the agent's configuration, beginning with a section
 	guests   []deploy // default: ledger, relay and flaky
+	limits   string   // further lines of [limits] of the usual guests
 	byID     bool     // the ledger goes by the senders' ids, because the sender repeats itself when the broker dies
 	unsteady bool     // the broker forgets what it promised
 	expect   bool     // the agent is expected to end by itself and is started again
@@ -117,6 +118,9 @@ func (t *trial) begin(w world) error {
 	}
 	if w.guests == nil {
 		w.guests = usual(w.byID)
+		for i := range w.guests {
+			w.guests[i].limits = w.limits
+		}
 	}
 	t.rules.Durable = !w.unsteady
 	for _, g := range w.guests {
