@@ -110,7 +110,7 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 			return true, d.drop(w, t, "filtered")
 		}
 	}
-	if w.live && d.handled(w, t) {
+	if w.live && d.handled(w.fn, t) {
 		t.unit.stats.Duplicate.Add(1)
 		return true, d.drop(w, t, "duplicate")
 	}

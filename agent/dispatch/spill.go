@@ -161,6 +161,75 @@ func (d *Dispatcher) eachLane(visit func(*lane) bool) {
 // spill journals the batch and then settles it. It reports false when the journal or the disk has no room: the events stay
 // with their senders.
 func (d *Dispatcher) spill(batch []*task) bool {
+	fresh, again := d.unhandled(batch)
+	entries, err := d.write(fresh)
+	d.mu.Lock()
+	for i, t := range fresh {
+		if err == nil {
+			t.seq = entries[i].Seq
+		}
+	}
+	for _, t := range again {
+		t.skip = true
+	}
+	for _, t := range batch {
+		close(t.spilling)
+		t.spilling = nil
+	}
+	for _, l := range d.spilling {
+		l.spilling = false
+		if err == nil {
+			l.forget()
+		}
+		if l.state == laneHeld {
+			d.makeReady(l)
+		}
+	}
+	d.spilling = d.spilling[:0]
+	d.mu.Unlock()
+	for _, t := range again {
+		t.unit.stats.Duplicate.Add(1)
+		d.over(t, triggers.Settlement{})
+	}
+	if err == nil {
+		for _, t := range fresh {
+			d.over(t, triggers.Settlement{Journaled: true})
+		}
+		d.spilled.Add(int64(len(fresh)))
+	}
+	return err == nil
+}
+
+// unhandled takes the events out that were dealt with before: journaled once more they would run once more, because what is in
+// the journal is not compared with the done marks, its own being among them ([D4]).
+func (d *Dispatcher) unhandled(batch []*task) (fresh, again []*task) {
+	functions := make([]*function.Function, len(batch))
+	d.mu.Lock()
+	for i, t := range batch {
+		functions[i] = t.unit.fn
+	}
+	d.mu.Unlock()
+	ids := map[string]bool{}
+	for i, t := range batch {
+		key, evidence := d.mark(functions[i], t)
+		byID := key != nil && evidence == nil
+		if byID && ids[string(key)] || d.handled(functions[i], t) {
+			again = append(again, t)
+			continue
+		}
+		if byID {
+			ids[string(key)] = true
+		}
+		fresh = append(fresh, t)
+	}
+	return fresh, again
+}
+
+// write journals the events, with their done marks, and returns when that is synced.
+func (d *Dispatcher) write(batch []*task) ([]*journal.Entry, error) {
+	if len(batch) == 0 {
+		return nil, nil
+	}
 	entries := make([]*journal.Entry, len(batch))
 	var marks []store.Op
 	d.mu.Lock()
@@ -187,32 +256,7 @@ func (d *Dispatcher) spill(batch []*task) bool {
 		crashpoint.Here(crashpoint.Spilled)
 		d.dep.Journal.Appended(entries)
 	}
-	d.mu.Lock()
-	for i, t := range batch {
-		if err == nil {
-			t.seq = entries[i].Seq
-		}
-		close(t.spilling)
-		t.spilling = nil
-	}
-	for _, l := range d.spilling {
-		l.spilling = false
-		if err == nil {
-			l.forget()
-		}
-		if l.state == laneHeld {
-			d.makeReady(l)
-		}
-	}
-	d.spilling = d.spilling[:0]
-	d.mu.Unlock()
-	if err == nil {
-		for _, t := range batch {
-			d.over(t, triggers.Settlement{Journaled: true})
-		}
-		d.spilled.Add(int64(len(batch)))
-	}
-	return err == nil
+	return entries, err
 }
 
 // forget drops the payloads of what is in the journal and not running: memory stays bounded by the window.

@@ -56,8 +56,8 @@ func stateOps(name string, writes []function.StateWrite) []store.Op {
 // one message at a time, so its mark is overwritten by the next one; marks expire after Config.Dedupe of running time.
 
 // handled says whether t was dealt with before. Only functions with state ask: for others a repetition is allowed and cheaper.
-func (d *Dispatcher) handled(w *worker, t *task) bool {
-	key, value := d.mark(w.fn, t)
+func (d *Dispatcher) handled(f *function.Function, t *task) bool {
+	key, value := d.mark(f, t)
 	if key == nil || value != nil && !t.ev.Dup {
 		return false
 	}
