@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,25 +23,28 @@ func newLoad(d *device, last int) *load {
 // run publishes everything; meanwhile is called when each fifth of it is out.
 func (l *load) run(t testing.TB, meanwhile func(round int)) {
 	t.Helper()
-	var group sync.WaitGroup
-	defer group.Wait()
-	turn := make(chan int)
-	group.Go(func() {
-		for round := range turn {
-			meanwhile(round)
-		}
-	})
-	defer close(turn)
-	for i := 1; i <= l.last; i++ {
-		for _, key := range l.keys {
-			if err := l.d.publish("ask/"+key, number(i)); err != nil {
-				t.Error(err)
-				return
+	turn, failed := make(chan int, l.last), make(chan error, 1)
+	go func() {
+		defer close(turn)
+		for i := 1; i <= l.last; i++ {
+			for _, key := range l.keys {
+				if err := l.d.publish("ask/"+key, number(i)); err != nil {
+					failed <- err
+					return
+				}
+			}
+			if fifth := l.last / 5; i%fifth == 0 && i < l.last {
+				turn <- i / fifth
 			}
 		}
-		if fifth := l.last / 5; i%fifth == 0 && i < l.last {
-			turn <- i / fifth // not before what the last one did is over
-		}
+	}()
+	for round := range turn {
+		meanwhile(round)
+	}
+	select {
+	case err := <-failed:
+		t.Fatal(err)
+	default:
 	}
 }
 
@@ -64,17 +66,20 @@ func (n *node) clean() {
 		return s.Journal.Count == 0 && s.Outbox.Count == 0, fmt.Sprint(s.Journal, s.Outbox)
 	})
 	s := n.status()
+	if s.Memory.RSSBytes > 200<<20 {
+		n.t.Errorf("the agent takes %d MiB", s.Memory.RSSBytes>>20)
+	}
 	if len(s.Losses) > 0 || s.DeadLetters.Count > 0 || len(s.Store.Findings) > 0 {
 		n.t.Errorf("losses %+v, dead letters %+v, findings %+v", s.Losses, s.DeadLetters, s.Store.Findings)
 	}
 }
 
-// rig is a broker, an agent with the teller, somebody who listens, and a load.
-func rig(t *testing.T, trigger string, last int) (*node, *load, *device) {
+// rig is a broker, an agent with the teller and more in its configuration, somebody who listens, and a load.
+func rig(t *testing.T, more string, last int) (*node, *load, *device) {
 	t.Helper()
 	b := mosquitto.Run(t, mosquitto.Options{MaxQueued: -1})
-	n := atBroker(t, b.URL(), "")
-	n.teller("1.0.0", trigger)
+	n := atBroker(t, b.URL(), more)
+	n.teller("1.0.0", "")
 	n.must("deploy", "--wait", n.dir+"/teller")
 	listener := connect(t, b.Addr(), "listener")
 	listener.subscribe(t, "told/#")
@@ -90,6 +95,27 @@ func TestKilledUnderLoad(t *testing.T) {
 	})
 	l.cameOut(t, listener)
 	n.clean()
+}
+
+// The same with a function that is slower than its events come, so that they are spilled: when it dies, events are in the
+// journal, at the broker and in between.
+func TestKilledWhileSpilling(t *testing.T) {
+	t.Parallel()
+	n, l, listener := rig(t, "[limits]\nspill_after = \"10ms\"\n", 400)
+	n.teller("2.0.0", "[config]\nms = 3\n")
+	spilled := int64(0)
+	l.run(t, func(int) {
+		until(t, "something is journaled", func() (bool, string) {
+			s := n.status()
+			spilled += s.Journal.Count
+			return s.Journal.Count > 0, ""
+		})
+		n.kill()
+		n.start()
+	})
+	l.cameOut(t, listener)
+	n.clean()
+	t.Logf("%d events were in the journal just before the kills", spilled)
 }
 
 func TestStoppedUnderLoad(t *testing.T) {

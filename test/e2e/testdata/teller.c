@@ -1,5 +1,5 @@
 /* Says on told/<key> what came in on ask/<key>, and how many came for that key so far: "000007 7". Who reads it sees what was lost, what
- * was turned around, and whether the state was touched twice.
+ * was turned around, and whether the state was touched twice. With config ms = "3" it takes that many milliseconds, one digit.
  */
 #include "mayfly.h"
 
@@ -10,6 +10,8 @@ MAYFLY_HANDLE {
 	int64_t count = 0;
 	int n = mayfly_event_data(data, sizeof data);
 	int k = mayfly_attr("topic.key", key, sizeof key);
+	if (mayfly_config("ms", rev, sizeof rev) == 1)
+		for (int64_t end = mayfly_now_ms() + rev[0] - '0'; mayfly_now_ms() < end;) {}
 	if (n < 0 || n > MAX || k < 0 || k > MAX) return mayfly_because(MAYFLY_REJECT, "no key, or too much");
 	if (mayfly_kv_incr(key, (size_t)k, 1, &count) < 0) return mayfly_because(MAYFLY_RETRY, "the count was refused");
 	mayfly_text t = {text, 0, sizeof text, 0}, to = {topic, 0, sizeof topic, 0};
