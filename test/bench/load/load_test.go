@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mayfly/event"
+	"mayfly/function"
 	"mayfly/internal/mosquitto"
 	"mayfly/triggers"
 	"mayfly/triggers/mqtt"
@@ -92,4 +94,43 @@ func TestPayloadMustHoldTheHead(t *testing.T) {
 	if _, err := Closed(t.Context(), Target{Size: headLen - 1}, 1, 1); err == nil {
 		t.Error("accepted")
 	}
+}
+
+func TestPublishReturnsWhenAllIsConfirmed(t *testing.T) {
+	url := mosquitto.Run(t, mosquitto.Options{MaxQueued: -1}).URL()
+	retained := func(i int) event.Message {
+		return event.Message{Topic: fmt.Sprintf("all/%d", i), Data: []byte("x"), QoS: 1, Retain: true}
+	}
+	if err := Publish(t.Context(), url, retained, 500, 16); err != nil {
+		t.Fatal(err)
+	}
+	b := mqtt.Broker{Name: "count", URLs: []string{url}}
+	all := mqtt.Subscription{
+		Cluster: "test", Session: "count", Topics: []mqtt.Topic{{Filter: "all/#", QoS: 1, Retained: function.RetainedAlways}}, Volatile: true,
+	}
+	session, err := mqtt.NewSession(b, all, forgetful{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	counted := counter{want: 500, done: cancel}
+	if err := session.Run(ctx, &counted); err != nil || counted.n.Load() != 500 {
+		t.Errorf("the broker has %d of 500 messages, %v", counted.n.Load(), err)
+	}
+}
+
+// counter calls done with the message that it wants last.
+type counter struct {
+	want int64
+	done func()
+	n    atomic.Int64
+}
+
+func (c *counter) Accept(_ context.Context, _ *event.Event, r triggers.Receipt) error {
+	r.Settle(triggers.Settlement{})
+	if c.n.Add(1) == c.want {
+		c.done()
+	}
+	return nil
 }
