@@ -3,7 +3,6 @@ package main
 
 import (
 	"errors"
-
 	"mayfly/sdk/go/mayfly"
 )
 
