@@ -290,6 +290,50 @@ func TestFullWindowSpillsInOrderAndAcknowledges(t *testing.T) {
 	})
 }
 
+// After a crash the broker sends again what it was not told about, and it queues behind what the journal held. Spilled, it must
+// not get into the journal a second time.
+func TestSpilledRedeliveryOfHandledEventsDoesNotRunAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs, gate := 0, make(chan struct{})
+		b := newBench(t, func(call *function.Call, res *function.Result) error {
+			if runs++; call.Event.ID == "slow" {
+				<-gate
+			}
+			res.Writes = append(res.Writes, function.StateWrite{Key: []byte("n"), Value: []byte("1")})
+			return nil
+		}, func(m *function.Manifest, _ *Route) { m.State.Scope = function.ScopeNode })
+		deliver := func(id string, packet int, dup bool) {
+			ev := &event.Event{
+				ID: id, Topic: "in/a", Data: fmt.Append(nil, packet), Dup: dup,
+				Delivery: event.Delivery{Session: "s1", Epoch: 1, PacketID: uint16(packet)},
+			}
+			if err := b.d.Sink("s").Accept(t.Context(), ev, receipt{b.done, id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 12 {
+			deliver(fmt.Sprint("first ", i), 1+i, false)
+		}
+		synctest.Wait()
+		deliver("slow", 100, false)
+		for i := range 12 {
+			deliver(fmt.Sprint("again ", i), 1+i, true)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.wantSafe("slow", true)
+		for i := range 12 {
+			b.wantSafe(fmt.Sprint("again ", i), false)
+		}
+		close(gate)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if runs != 13 || b.journal.len() != 0 {
+			t.Errorf("ran %d times, want 13 [D4]; %d left in the journal", runs, b.journal.len())
+		}
+	})
+}
+
 func TestFullJournalHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
