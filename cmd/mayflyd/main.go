@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"mayfly/wasm"
@@ -45,6 +46,8 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 	switch verb, rest := args[0], args[1:]; {
 	case verb == "compile-module": // the engine's own compiler process
 		return wasm.CompileMain(rest, stdin, stdout, stderr)
+	case verb == "help", slices.ContainsFunc(args, isHelp):
+		fmt.Fprint(stdout, usage)
 	case verb == "run":
 		err = serve(ctx, rest, environ, stderr)
 	case verb == "check", verb == "config" && len(rest) > 0 && rest[0] == "check":
@@ -55,13 +58,13 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 		err = serveTest(ctx, rest, stdin, stderr)
 	case verb == "version", verb == "--version":
 		fmt.Fprintln(stdout, "mayflyd", version)
-	case verb == "help", verb == "--help", verb == "-h":
-		fmt.Fprint(stdout, usage)
 	default:
 		err = &usageError{fmt.Sprintf("unknown command %q", verb)}
 	}
 	return report(err, stderr)
 }
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 // usageError is a call that cannot be understood.
 type usageError struct{ text string }

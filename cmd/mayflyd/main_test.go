@@ -61,6 +61,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{nil, 2, "mayflyd run"},
 		{[]string{"help"}, 0, "mayflyd run"},
+		{[]string{"run", "--help"}, 0, "mayflyd run"},
 		{[]string{"version"}, 0, "mayflyd unknown"},
 		{[]string{"fly"}, 2, `unknown command "fly"`},
 		{[]string{"run", "--config"}, 2, "flag needs an argument"},
