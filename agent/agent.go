@@ -153,7 +153,7 @@ func (a *Agent) openBrokers(*Options) (err error) {
 }
 
 func (a *Agent) openJourney(*Options) (err error) {
-	a.journal, err = journal.Open(journal.Config{Quota: a.cfg.Limits.Journal}, a.store, a.log.With("part", "journal"))
+	a.journal, err = journal.Open(journal.Config{Quota: a.cfg.Limits.Journal, DeadQuota: a.cfg.Limits.Journal}, a.store, a.log.With("part", "journal"))
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ type LimitsConfig struct {
 	Slots      int           `json:"slots" default:"64" min:"1" max:"1024" doc:"sandboxes at once; fewer when the address space is small"`
 	Memory     int64         `json:"memory" default:"64MiB" unit:"bytes" min:"1MiB" max:"4GiB" doc:"most linear memory of one sandbox"`
 	Queued     int           `json:"queued" default:"10000" min:"1" max:"1000000" doc:"QoS 0 events waiting; beyond it they are shed and counted"`
-	Journal    int64         `json:"journal" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of journaled events per function"`
+	Journal    int64         `json:"journal" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of journaled events per function, and of its dead letters; beyond it the oldest dead letters make room"`
 	Outbox     int64         `json:"outbox" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of publishes on disk that wait for a broker, per function"`
 	Modules    int64         `json:"modules" default:"512MiB" unit:"bytes" min:"8MiB" max:"1TiB" doc:"bytes of modules on disk"`
 	SpillAfter time.Duration `json:"spill_after" default:"500ms" min:"10ms" max:"1m" doc:"how long a window may stay full before its events are journaled"`

@@ -191,6 +191,9 @@ func (a *Agent) losses() []admin.Loss {
 		}
 	}
 	a.subs.shed(sum)
+	counts := a.journal.Counts()
+	sum["journal-damaged"] += counts.Corrupt
+	sum["dead-letter-dropped"] += counts.Dropped
 	sum["schedule-missed"] += a.ticks.missed()
 	stats := a.store.Stats()
 	sum["store-lost"] += stats.Lost + stats.LostWrites

@@ -134,8 +134,11 @@ func (j *Journal) Buried(e *Entry) {
 	s.graves++
 	s.buried += int64(g.size)
 	for _, size := range g.freed {
-		j.counts.Dropped++
 		s.lose(size)
+		if j.counts.Dropped++; j.counts.Dropped&(j.counts.Dropped-1) == 0 { // told as they double
+			j.log.Warn("old dead letters make room for new ones and are lost", "function", e.Function, "so_far", j.counts.Dropped,
+				"hint", "mayfly dlq ls; raise limits.journal")
+		}
 	}
 }
 
