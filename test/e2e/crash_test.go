@@ -101,7 +101,7 @@ func TestKilledUnderLoad(t *testing.T) {
 // journal, at the broker and in between.
 func TestKilledWhileSpilling(t *testing.T) {
 	t.Parallel()
-	n, l, listener := rig(t, "[limits]\nspill_after = \"10ms\"\n", 400)
+	n, l, listener := rig(t, "[limits]\nspill_after = \"10ms\"\n", 200)
 	n.teller("2.0.0", "[config]\nms = 3\n")
 	spilled := int64(0)
 	l.run(t, func(int) {

@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait: far more than anything takes on a busy machine of two cores.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // node is one agent: a directory, a configuration, and the process, which can be ended and started again.
 type node struct {
