@@ -237,6 +237,9 @@ func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 	case function.ClassOverload, function.ClassNotHere:
 		t.unit.stats.Overloaded.Add(1)
 		t.waits++
+		d.mu.Lock()
+		t.ending = false // it starts over: a spill that took those behind it and not itself would turn them around ([D5])
+		d.mu.Unlock()
 		return jitter(overloadMin, overloadMax, t.waits)
 	case function.ClassReject:
 		return d.bury(w, t, err)

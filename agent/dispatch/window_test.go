@@ -88,3 +88,28 @@ func TestWindowCountsFromTheOldest(t *testing.T) {
 	last.settle(triggers.Settlement{})
 	want(0)
 }
+
+// TestRefusedCommitIsSpilledWithThoseBehindIt (promise D5): an event whose commit found no room waits at the head of its lane. When its
+// window is journaled it must be journaled first: a crash would otherwise run the later ones before it.
+func TestRefusedCommitIsSpilledWithThoseBehindIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(call *function.Call, res *function.Result) error {
+			if call.Event.ID == "e00" {
+				return classed(function.ClassOverload) // as when the disk is full
+			}
+			return nil
+		}, nil)
+		tried := &task{unit: &unit{}, route: b.route, ending: true, ev: &event.Event{ID: "x"}}
+		w := &worker{fn: b.fn}
+		if wait := b.d.conclude(w, tried, classed(function.ClassOverload)); wait == 0 || tried.ending {
+			t.Errorf("waits %v, ending %v: it could not be journaled any more", wait, tried.ending)
+		}
+		for i := range 10 {
+			b.send("in/a", fmt.Sprintf("e%02d", i))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.wantSafe("e00", true)
+		b.wantSafe("e09", true)
+	})
+}
