@@ -382,3 +382,30 @@ func TestLockedAndForeignFormatsAreRefused(t *testing.T) {
 	}
 	want(t, r.Store, "s/a", "1")
 }
+
+// An empty batch is a barrier: it is done when everything submitted before it is synced.
+func TestEmptyBatchWaitsForTheOnesBefore(t *testing.T) {
+	s, _ := open(t, Config{Dir: t.TempDir()})
+	order := make(chan int, 2)
+	if err := s.Submit([]Op{{Key: State.Key("f", []byte("k")), Value: []byte("v")}}, func(error) { order <- 1 }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Submit(nil, func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		order <- 2
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := <-order, <-order; a != 1 || b != 2 {
+		t.Errorf("done in the order %d, %d", a, b)
+	}
+	alone := make(chan error, 1)
+	if err := s.Submit(nil, func(err error) { alone <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-alone; err != nil {
+		t.Error(err)
+	}
+}

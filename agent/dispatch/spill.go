@@ -189,8 +189,8 @@ func (d *Dispatcher) spill(batch []*task) bool {
 	d.mu.Unlock()
 	for _, t := range again {
 		t.unit.stats.Duplicate.Add(1)
-		d.over(t, triggers.Settlement{})
 	}
+	d.overSynced(again)
 	if err == nil {
 		for _, t := range fresh {
 			d.over(t, triggers.Settlement{Journaled: true})
@@ -198,6 +198,25 @@ func (d *Dispatcher) spill(batch []*task) bool {
 		d.spilled.Add(int64(len(fresh)))
 	}
 	return err == nil
+}
+
+// overSynced settles events that were dealt with before, when the done marks they were known by are synced ([D1]). While the
+// disk takes nothing they stay with their senders.
+func (d *Dispatcher) overSynced(again []*task) {
+	if len(again) == 0 {
+		return
+	}
+	settle := func(err error) {
+		if function.ClassOf(err) == function.ClassFatal {
+			d.fail(err)
+		}
+		for _, t := range again {
+			d.over(t, triggers.Settlement{Err: err})
+		}
+	}
+	if err := d.dep.Store.Submit(nil, settle); err != nil {
+		settle(err)
+	}
 }
 
 // unhandled takes the events out that were dealt with before: journaled once more they would run once more, because what is in
