@@ -386,6 +386,7 @@ func TestLockedAndForeignFormatsAreRefused(t *testing.T) {
 // An empty batch is a barrier: it is done when everything submitted before it is synced.
 func TestEmptyBatchWaitsForTheOnesBefore(t *testing.T) {
 	s, _ := open(t, Config{Dir: t.TempDir()})
+	defer s.shutdown(t)
 	order := make(chan int, 2)
 	if err := s.Submit([]Op{{Key: State.Key("f", []byte("k")), Value: []byte("v")}}, func(error) { order <- 1 }); err != nil {
 		t.Fatal(err)
