@@ -41,12 +41,13 @@ func TestEndlessGuestsAreStopped(t *testing.T) {
 		for _, reuse := range []bool{false, true} {
 			g := *f
 			g.Manifest.Module.Reuse = reuse
+			start := time.Now() // a busy machine may let part of the time pass before the guest begins
 			res, err := r.fails(&g, "timeout", function.ClassRetry)
 			if err != nil && !strings.Contains(err.Error(), "\n  at ") {
 				t.Errorf("%s: no stack in %q", name, err)
 			}
-			if w := res.Usage.Wall; w < limit/2 || w > patience {
-				t.Errorf("%s: stopped after %v, limit %v", name, w, limit)
+			if w, all := res.Usage.Wall, time.Since(start); all < limit/2 || w > patience {
+				t.Errorf("%s: stopped after %v of running, %v in all, limit %v", name, w, all, limit)
 			}
 		}
 	}
