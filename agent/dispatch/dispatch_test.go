@@ -175,8 +175,10 @@ func TestRedeliveryIsAcknowledgedAfterTheSyncOfItsMark(t *testing.T) {
 		b.store.hold = make(chan struct{})
 		b.store.mu.Unlock()
 		for i, id := range []string{"first", "again"} {
-			ev := &event.Event{ID: id, Topic: "in/a", Data: []byte("21.5"), Dup: i > 0,
-				Delivery: event.Delivery{Session: "s1", Epoch: 1, PacketID: 7}}
+			ev := &event.Event{
+				ID: id, Topic: "in/a", Data: []byte("21.5"), Dup: i > 0,
+				Delivery: event.Delivery{Session: "s1", Epoch: 1, PacketID: 7},
+			}
 			if err := b.d.Sink("s").Accept(t.Context(), ev, receipt{b.done, id}); err != nil {
 				t.Fatal(err)
 			}

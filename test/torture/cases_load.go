@@ -181,7 +181,7 @@ func deadLetters(t *trial) error {
 	}
 	t.load.rate.Store(100_000)
 	t.load.streams = t.load.streams[:keysPerFunction] // those of reject
-	total := pick(t.workshop, 5000, 99_000) // one function may have 100,000
+	total := pick(t.workshop, 5000, 99_000)           // one function may have 100,000
 	for began := time.Now(); ; t.sleep(50 * time.Millisecond) {
 		if acked, _ := t.log.Count(history.Acked); acked >= total {
 			break
