@@ -19,7 +19,7 @@ func statusOf(kind string) int {
 		return http.StatusBadRequest
 	case KindDenied:
 		return http.StatusForbidden
-	case KindConflict:
+	case KindConflict, KindAlone, KindPermission:
 		return http.StatusConflict
 	case KindTooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -20,6 +20,11 @@ type Backend struct {
 	Bus         Bus
 	Watcher     Watcher
 	Reporter    Reporter
+	Clusters    Clusters
+	Nodes       Nodes
+	Explainer   Explainer
+	Keys        Keys
+	Access      Access
 }
 
 // Functions are the deployed functions.

@@ -21,6 +21,8 @@ const (
 	KindTooLarge    = "too-large"   // 413
 	KindUnsupported = "unsupported" // 501: this agent does not offer it
 	KindUnavailable = "unavailable" // 503: worth another try later
+	KindAlone       = "alone"       // 409: it needs a cluster, and the node belongs to none
+	KindPermission  = "permission"  // 409: the version asks for permissions the deployed one does not have
 	KindNotRunning  = "not-running" // client only: nobody answers on the socket
 )
 
