@@ -19,13 +19,15 @@ import (
 
 // Client speaks to one agent. Every error is a *function.Error. Safe for concurrent use.
 type Client struct {
-	sockets []string
+	sockets []string // of an agent on this device
+	base    string   // what paths are put behind
+	token   string   // shown to an agent elsewhere, "" = none
 	http    *http.Client
 }
 
 // NewClient returns a client for the agent on the first of sockets that answers. It connects when it is first used.
 func NewClient(sockets ...string) *Client {
-	c := &Client{sockets: sockets}
+	c := &Client{sockets: sockets, base: "http://mayfly"}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 		DisableCompression: true,
@@ -88,17 +90,23 @@ func mostTelling(sockets []string, errs []error) error {
 
 // do sends a request and returns an answer of status 200, whose body the caller closes.
 func (c *Client) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://mayfly"+Prefix+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+Prefix+path, body)
 	if err != nil {
 		return nil, &function.Error{Op: "call", Subject: path, Class: function.ClassReject, Kind: KindInvalid, Err: err}
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if fe, ok := errors.AsType[*function.Error](err); ok {
 			return nil, fe
+		}
+		if c.sockets == nil {
+			return nil, c.notReachedFar(ctx, err)
 		}
 		return nil, cut(ctx, path, err)
 	}

@@ -12,26 +12,29 @@ import (
 // routes is the whole protocol.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("GET /v1/settings", s.settings)
+	at := func(scope, pattern string, h http.HandlerFunc) { mux.HandleFunc(pattern, scoped(scope, h)) }
+	at(ScopeRead, "GET /v1/status", s.status)
+	at(ScopeRead, "GET /v1/settings", s.settings)
 
-	mux.HandleFunc("GET /v1/functions", s.functions)
-	mux.HandleFunc("POST /v1/functions", s.deploy)
-	mux.HandleFunc("GET /v1/functions/{name}", s.function)
-	mux.HandleFunc("DELETE /v1/functions/{name}", s.remove)
-	mux.HandleFunc("POST /v1/functions/{name}/pause", s.pause)
-	mux.HandleFunc("POST /v1/functions/{name}/invoke", s.invoke)
-	mux.HandleFunc("POST /v1/dry-run", s.dryRun)
+	at(ScopeRead, "GET /v1/functions", s.functions)
+	at(ScopeDeploy, "POST /v1/functions", s.deploy)
+	at(ScopeRead, "GET /v1/functions/{name}", s.function)
+	at(ScopeDeploy, "DELETE /v1/functions/{name}", s.remove)
+	at(ScopeDeploy, "POST /v1/functions/{name}/pause", s.pause)
+	at(ScopeDeploy, "POST /v1/functions/{name}/invoke", s.invoke)
+	at(ScopeDeploy, "POST /v1/dry-run", s.dryRun)
 
-	mux.HandleFunc("POST /v1/dead-letters", s.deadLetters)
-	mux.HandleFunc("GET /v1/dead-letters/{id}", s.deadLetter)
-	mux.HandleFunc("POST /v1/dead-letters/replay", s.replay)
-	mux.HandleFunc("POST /v1/dead-letters/drop", s.drop)
+	at(ScopeRead, "POST /v1/dead-letters", s.deadLetters)
+	at(ScopeRead, "GET /v1/dead-letters/{id}", s.deadLetter)
+	at(ScopeDeploy, "POST /v1/dead-letters/replay", s.replay)
+	at(ScopeDeploy, "POST /v1/dead-letters/drop", s.drop)
 
-	mux.HandleFunc("POST /v1/publish", s.publish)
-	mux.HandleFunc("POST /v1/subscribe", s.subscribe)
-	mux.HandleFunc("POST /v1/logs", s.logs)
-	mux.HandleFunc("POST /v1/events", s.events)
+	at(ScopeDeploy, "POST /v1/publish", s.publish)
+	at(ScopeRead, "POST /v1/subscribe", s.subscribe)
+	at(ScopeRead, "POST /v1/logs", s.logs)
+	at(ScopeRead, "POST /v1/events", s.events)
+	s.clusterRoutes(at)
+	s.explainRoutes(at)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, unsupported(r.Method+" "+r.URL.Path)) })
 	return mux
 }
@@ -120,6 +123,9 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d, err := req.deployment(module)
+	if err == nil && !req.AllowNewPermissions {
+		err = s.permitted(r.Context(), &d)
+	}
 	if err != nil {
 		fail(w, err)
 		return

@@ -3,11 +3,13 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"mayfly/function"
@@ -21,6 +23,7 @@ const (
 
 const (
 	bodyTimeout     = 30 * time.Second // for the whole body of a request, over a local socket
+	remoteTimeout   = 5 * time.Minute  // from afar: a module over a slow link
 	shutdownTimeout = 5 * time.Second
 )
 
@@ -40,7 +43,8 @@ type Server struct {
 	streams  chan struct{}
 	modules  chan struct{}
 	stopping chan struct{}
-	handler  http.Handler
+	stop     func() // closes stopping, once
+	mux      http.Handler
 }
 
 // NewServer returns a server in front of backend. It fails when cfg.Group does not exist.
@@ -56,24 +60,27 @@ func NewServer(cfg Config, backend Backend, log *slog.Logger) (*Server, error) {
 	if s.limit <= 0 {
 		s.limit = maxModule
 	}
-	s.handler = s.guard(s.routes())
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
+	s.mux = s.routes()
 	return s, nil
 }
 
 // Run serves ln, which Listen opened, until ctx ends; then it ends the streams, gives running requests five seconds and
 // closes ln. It may be called once.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	srv := &http.Server{
-		Handler:           s.handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	return s.serve(ctx, ln, &http.Server{
+		Handler: s.guard(s.mux),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			peer, err := s.identify(c)
 			return context.WithValue(ctx, peerKey{}, identified{peer, err})
 		},
-	}
+	})
+}
+
+// serve runs srv on ln until ctx ends.
+func (s *Server) serve(ctx context.Context, ln net.Listener, srv *http.Server) error {
+	srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = 5*time.Second, time.Minute, 16<<10
+	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	select {
@@ -81,7 +88,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	close(s.stopping)
+	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if srv.Shutdown(grace) != nil {
@@ -117,18 +124,19 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.limit+2*maxRequest)
-		next.ServeHTTP(w, r)
+		o := operator{Caller: Caller{Name: fmt.Sprintf("user id %d", who.peer.UID), Scope: ScopeAdmin}, peer: who.peer}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, o)))
 	})
 }
 
-// read decodes the whole body into v within bodyTimeout.
+// read decodes the whole body into v within bodyTimeout, or remoteTimeout.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, v any) error {
-	return timed(w, func() error { return decode(r.Body, v) })
+	return timed(w, r, func() error { return decode(r.Body, v) })
 }
 
 // readModule does the same with a request that carries a module.
 func (s *Server) readModule(w http.ResponseWriter, r *http.Request, v any) (module []byte, err error) {
-	err = timed(w, func() error {
+	err = timed(w, r, func() error {
 		module, err = decodeModule(r, v, s.limit)
 		if err == nil {
 			_, err = io.Copy(io.Discard, r.Body)
@@ -140,9 +148,13 @@ func (s *Server) readModule(w http.ResponseWriter, r *http.Request, v any) (modu
 
 // timed puts a deadline on reading and takes it away again: an answer may take as long as the function or the reader
 // does, and net/http takes a deadline that passes meanwhile for an operator who went away.
-func timed(w http.ResponseWriter, read func() error) error {
+func timed(w http.ResponseWriter, r *http.Request, read func() error) error {
+	timeout := bodyTimeout
+	if operatorOf(r).from != "" {
+		timeout = remoteTimeout
+	}
 	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+	if err := control.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	if err := read(); err != nil {
@@ -153,8 +165,11 @@ func timed(w http.ResponseWriter, read func() error) error {
 
 // changed writes down who changed what.
 func (s *Server) changed(r *http.Request, op, subject string, err error) {
-	who, _ := r.Context().Value(peerKey{}).(identified)
-	attrs := []any{"op", op, "subject", subject, "uid", who.peer.UID, "pid", who.peer.PID}
+	o := operatorOf(r)
+	attrs := []any{"op", op, "subject", subject, "uid", o.peer.UID, "pid", o.peer.PID}
+	if o.from != "" {
+		attrs = []any{"op", op, "subject", subject, "caller", o.Name, "from", o.from}
+	}
 	if err != nil {
 		attrs = append(attrs, "refused", function.KindOf(err)) // the error itself goes to the operator
 	}

@@ -128,6 +128,13 @@ type Keyring struct {
 	Hint    string      `json:"hint,omitempty"`
 }
 
+func (r *InitRequest) check() error {
+	if r.Name == "" {
+		return nil
+	}
+	return CheckLabels([]string{r.Name})
+}
+
 func (r *TokenRequest) check() error {
 	ttl := time.Duration(r.TTLMS) * time.Millisecond
 	switch {

@@ -32,6 +32,7 @@ type Function struct {
 	LastError   *Error    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	Manifest    string    `json:"manifest,omitempty"` // as it was sent; left out of lists
+	Config      []Attr    `json:"config,omitempty"`   // [config] with the settings it was deployed with; left out of lists
 }
 
 // Trigger is one trigger of a function, in words.
@@ -66,6 +67,8 @@ type DeployRequest struct {
 	Manifest string            `json:"manifest"`      // text of function.toml
 	Set      map[string]string `json:"set,omitempty"` // replaces values of [config]
 	DryRun   bool              `json:"dry_run,omitempty"`
+
+	AllowNewPermissions bool `json:"allow_new_permissions,omitempty"` // beyond those of the deployed version; else KindPermission
 }
 
 // Stages of a deployment, in order.

@@ -17,6 +17,7 @@ type Status struct {
 	Store       Store      `json:"store"`
 	Disk        Disk       `json:"disk"`
 	Memory      Memory     `json:"memory"`
+	Cluster     *Cluster   `json:"cluster,omitempty"` // nil = the node is alone
 }
 
 // Node is who answers.
