@@ -56,13 +56,14 @@ func rows() []Row {
 		{"agent/journal", with("store", "triggers"), "durable events; what runs them is not its business"},
 		{"agent/outbox", with("store"), "publishes that wait; who publishes is an interface"},
 		{"agent/meter", with("store"), "the usage ledger"},
+		{"agent/egress", words, "requests that leave: who asks is checked elsewhere"},
 		{
 			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter"),
 			"the router: engine, peers and catalog are interfaces it declares itself",
 		},
 		{
 			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/cron",
-				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/egress",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
 			"the composition root: everything but the commands",
