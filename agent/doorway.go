@@ -33,7 +33,7 @@ func (a *Agent) serveRoutes(functions []*function.Function) {
 	for _, f := range functions {
 		for i, h := range f.Manifest.HTTP {
 			routes = append(routes, gateway.Route{
-				Function: f.Name(), Trigger: fmt.Sprintf("http[%d]", i), Summary: f.Manifest.Description, Route: h.Route(), Auth: h.Auth,
+				Function: f.Name(), Trigger: fmt.Sprintf("http[%d]", i), Summary: f.Manifest.Description, Route: h.Route(), Auth: string(h.Auth),
 			})
 		}
 	}
@@ -46,7 +46,7 @@ func (a *Agent) serveRoutes(functions []*function.Function) {
 
 // routed is a route as people see it.
 func (a *Agent) routed(f *function.Function, name string, h function.HTTPTrigger) admin.Trigger {
-	t := admin.Trigger{Name: name, Spec: h.Route().String() + ", " + h.Auth, State: admin.StateReady}
+	t := admin.Trigger{Name: name, Spec: h.Route().String() + ", " + string(h.Auth), State: admin.StateReady}
 	if a.gateway == nil {
 		t.State, t.Reason = admin.StateFailed, "the agent has no gateway: set [gateway] listen in its configuration"
 		return t

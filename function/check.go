@@ -41,6 +41,9 @@ func (c checker) all() {
 	for i := range c.file.Trigger.MQTT {
 		c.mqtt(&c.file.Trigger.MQTT[i], fmt.Sprintf("trigger.mqtt[%d]", i))
 	}
+	for i := range c.file.Trigger.HTTP {
+		c.access(&c.file.Trigger.HTTP[i], fmt.Sprintf("trigger.http[%d]", i))
+	}
 	for i, t := range c.file.Trigger.Cron {
 		path := fmt.Sprintf("trigger.cron[%d].schedule", i)
 		if c.Said(path) && !c.Faulty(path) {

@@ -107,9 +107,12 @@ type MQTTTrigger struct {
 
 // HTTPTrigger binds a function to a route of the gateway.
 type HTTPTrigger struct {
-	Method string `json:"method,omitempty"` // "" = any
-	Path   string `json:"path"`             // "/overheat/{line}"
-	Auth   string `json:"auth"`             // jwt | token | public
+	Method     string      `json:"method,omitempty"` // "" = any
+	Path       string      `json:"path"`             // "/overheat/{line}"
+	Auth       Auth        `json:"auth"`
+	Require    Requirement `json:"require,omitzero"`
+	Rate       Rate        `json:"rate,omitzero"`        // of all callers together; zero = unlimited
+	CallerRate Rate        `json:"caller_rate,omitzero"` // of each caller; zero = the gateway's own
 }
 
 // CronTrigger runs a function on a schedule.

@@ -44,8 +44,18 @@ type triggerFile struct {
 }
 
 type httpFile struct {
-	Route Route  `json:"route" required:"true" doc:"For example \"POST /overheat/{line}\"."`
-	Auth  string `json:"auth" required:"true" words:"jwt|token|public" doc:"jwt, token or public."`
+	Route    Route    `json:"route" required:"true" doc:"For example \"POST /overheat/{line}\"."`
+	Auth     Auth     `json:"auth" required:"true" words:"jwt|token|mtls|public" doc:"jwt, token, mtls or public."`
+	Issuer   string   `json:"issuer" doc:"jwt: name of the issuer in the agent's configuration; needed where there are several."`
+	Audience string   `json:"audience" doc:"jwt: the token must be meant for this audience too."`
+	Scopes   []string `json:"scopes" doc:"jwt: the token must have all of them."`
+
+	Claims map[string]tomlcheck.Scalar `json:"claims" doc:"jwt: each claim must have this value, or be a list that has it; a.b is b in the object a."`
+
+	Callers []string `json:"callers" doc:"Who may call: subjects of jwt, names of tokens, names in certificates. Default: whoever shows a valid one."`
+	Rate    Rate     `json:"rate" doc:"Requests of all callers together, such as \"10/s\" or \"600/m\"; beyond it 429."`
+
+	CallerRate Rate `json:"caller_rate" doc:"The same for each caller; default: gateway.rate in the agent's configuration."`
 }
 
 type retryFile struct {
@@ -131,12 +141,22 @@ func (f *manifestFile) manifest(r *tomlcheck.Reader) Manifest {
 	}
 	m.Permissions.Publish = withOutput(m.Permissions.Publish, m.Output.Topic)
 	for _, h := range f.Trigger.HTTP {
-		m.HTTP = append(m.HTTP, HTTPTrigger{Method: h.Route.Method, Path: h.Route.Path, Auth: h.Auth})
+		m.HTTP = append(m.HTTP, h.trigger())
 	}
 	for i, t := range f.Tests {
 		m.Tests = append(m.Tests, t.test(r.Line(fmt.Sprintf("test[%d].name", i))))
 	}
 	return m.tidy()
+}
+
+func (h *httpFile) trigger() HTTPTrigger {
+	return HTTPTrigger{
+		Method: h.Route.Method, Path: h.Route.Path, Auth: h.Auth,
+		Require: Requirement{
+			Issuer: h.Issuer, Audience: h.Audience, Scopes: orNil(h.Scopes), Claims: settings(h.Claims), Callers: orNil(h.Callers),
+		},
+		Rate: h.Rate, CallerRate: h.CallerRate,
+	}
 }
 
 // withOutput grants the output topic: who declares it wants it.

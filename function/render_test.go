@@ -52,7 +52,17 @@ var manifestGen = rapid.Custom(func(t *rapid.T) Manifest {
 		})
 	}
 	if rapid.Bool().Draw(t, "http") {
-		m.HTTP = []HTTPTrigger{{Method: word("method", "", "GET"), Path: "/x/{line}", Auth: word("auth", "jwt", "token", "public")}}
+		h := HTTPTrigger{Method: word("method", "", "GET"), Path: "/x/{line}", Auth: Auth(word("auth", "jwt", "token", "mtls", "public"))}
+		if h.Auth != AuthPublic && rapid.Bool().Draw(t, "callers") {
+			h.Require.Callers = []string{"ada", text.Draw(t, "caller") + "x"}
+		}
+		if h.Auth == AuthJWT {
+			h.Require.Issuer, h.Require.Audience = word("issuer", "", "site"), word("audience", "", "https://api")
+			h.Require.Claims = []Setting{{"a.b", text.Draw(t, "claim")}, {"n", "5"}}
+			h.Require.Scopes = []string{"read", "x:write"}
+		}
+		h.Rate, h.CallerRate = Rate{rapid.IntRange(1, maxRate).Draw(t, "rate"), time.Minute}, Rate{1, time.Hour}
+		m.HTTP = []HTTPTrigger{h}
 	}
 	if rapid.Bool().Draw(t, "config") {
 		m.Config = []Setting{{"a", text.Draw(t, "a")}, {"b", strconv.Itoa(rapid.Int().Draw(t, "b"))}}
@@ -82,7 +92,17 @@ func render(m Manifest) string {
 		line("overflow = %s\nbroker = %s", q(string(t.Overflow)), q(t.Broker))
 	}
 	for _, t := range m.HTTP {
-		line("[[trigger.http]]\nroute = %s\nauth = %s", q(t.Route().String()), q(t.Auth))
+		line("[[trigger.http]]\nroute = %s\nauth = %s\nrate = %q\ncaller_rate = %q", q(t.Route().String()), q(string(t.Auth)), t.Rate, t.CallerRate)
+		list := func(key string, values []string) {
+			if values != nil {
+				line("%s = [%s, %s]", key, q(values[0]), q(values[1]))
+			}
+		}
+		list("callers", t.Require.Callers)
+		list("scopes", t.Require.Scopes)
+		if t.Auth == AuthJWT {
+			line("issuer = %s\naudience = %s\nclaims = { \"a.b\" = %s, n = 5 }", q(t.Require.Issuer), q(t.Require.Audience), q(t.Require.Claims[0].Value))
+		}
 	}
 	line("[config]")
 	for _, s := range m.Config {

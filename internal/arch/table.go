@@ -34,7 +34,7 @@ func Layout() Table {
 	return Table{
 		Rows:    rows(),
 		Modules: modules(),
-		Support: []string{"internal/arch", "internal/guests", "internal/mosquitto", "internal/testcluster"},
+		Support: []string{"internal/arch", "internal/dex", "internal/guests", "internal/mosquitto", "internal/testcluster"},
 	}
 }
 
@@ -49,7 +49,8 @@ func rows() []Row {
 		{"triggers", []string{"event", "function"}, "what a source and its acknowledgement are"},
 		{"triggers/mqtt", with("triggers"), "a source: it knows its sink by interface only"},
 		{"triggers/broker", with("triggers"), "a source: it knows its sink by interface only"},
-		{"triggers/gateway", with("triggers"), "a source: it knows its sink by interface only"},
+		{"triggers/gateway/issuer", words, "who a token is of; routes are not its business"},
+		{"triggers/gateway", with("triggers", "triggers/gateway/issuer"), "a source: it knows its sink by interface only"},
 		{"triggers/cron", with("triggers"), "a source: it knows its sink by interface only"},
 
 		{"agent/placement", words, "a pure function over the cluster view"},
@@ -62,7 +63,7 @@ func rows() []Row {
 			"the router: engine, peers and catalog are interfaces it declares itself",
 		},
 		{
-			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/cron",
+			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/gateway/issuer", "triggers/cron",
 				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/egress",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
@@ -106,6 +107,7 @@ func modules() []ThirdParty {
 		{"github.com/hashicorp/memberlist", []string{"cluster"}, "go through package cluster"},
 		{"github.com/eclipse/paho.mqtt.golang", []string{"triggers/mqtt"}, "go through package triggers/mqtt"},
 		{"github.com/mochi-mqtt/server", []string{"triggers/broker"}, "go through package triggers/broker"},
+		{"github.com/golang-jwt/jwt", []string{"triggers/gateway/issuer"}, "go through package triggers/gateway/issuer"},
 		{"github.com/expr-lang/expr", []string{"function/extract"}, "go through package function/extract"},
 		{"github.com/pelletier/go-toml", []string{"internal/tomlcheck"}, "go through package internal/tomlcheck"},
 		{"github.com/spf13/cobra", []string{"cmd/mayfly"}, "only the command line has verbs"},
