@@ -1,5 +1,9 @@
-// Package identity says who a node is: its Ed25519 key, and its id, which is a hash of that key. Nobody else can take the id
-// without the key, and no registry has to hand it out.
+// Package identity says who a node is, who belongs to the cluster, and whose orders count.
+//
+// A node is its Ed25519 key; its id is a hash of that key, so nobody else can take the id and no registry hands it out. A
+// cluster is its certificate authority, which lives on one node, the signer. A node joins with a token that names the
+// authority, and keeps what it was granted as its Membership: certificate, keys of gossip, the operators it obeys, and who was
+// shut out. DESIGN.md walks through what happens when any of this is interrupted.
 package identity
 
 import (
@@ -18,7 +22,7 @@ import (
 
 // Node is one node's identity.
 type Node struct {
-	ID  string // 16 letters and digits
+	ID  string // 16 letters and digits, in lower case
 	Key ed25519.PrivateKey
 }
 
@@ -38,17 +42,48 @@ func Load(dir string) (Node, error) {
 	case err != nil:
 		return Node{}, fmt.Errorf("node key: %w", err)
 	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != pemType || len(block.Bytes) != ed25519.SeedSize {
+	key, ok := decodeSeed(pemType, text)
+	if !ok {
 		return Node{}, fmt.Errorf("node key %s: it is damaged; restore it from a backup, or remove it to let the node become a new one", path)
 	}
-	return of(ed25519.NewKeyFromSeed(block.Bytes)), nil
+	return of(key), nil
 }
 
-func of(key ed25519.PrivateKey) Node {
-	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
-	id := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
-	return Node{ID: id, Key: key}
+func of(key ed25519.PrivateKey) Node { return Node{ID: idOf(key.Public()), Key: key} }
+
+// Fingerprint is what gossip says of the node's key: half of its hash, more than the id holds.
+func (n Node) Fingerprint() (f [16]byte) {
+	sum := sha256.Sum256(publicOf(n.Key))
+	copy(f[:], sum[:])
+	return f
+}
+
+// IDOf returns the only id that a node whose key has this fingerprint may have [I1].
+func IDOf(fingerprint [16]byte) string { return spell(fingerprint[:10]) }
+
+// idOf returns the id of a node by its public key; "" when that is not of the kind nodes have.
+func idOf(public any) string {
+	key, ok := public.(ed25519.PublicKey)
+	if !ok || len(key) != ed25519.PublicKeySize {
+		return ""
+	}
+	sum := sha256.Sum256(key)
+	return spell(sum[:10])
+}
+
+func publicOf(key ed25519.PrivateKey) ed25519.PublicKey {
+	return key.Public().(ed25519.PublicKey)
+}
+
+// spell writes bytes in letters and digits that a person can read out, and that select with a double click.
+func spell(b []byte) string {
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
+}
+
+// unspell reads what spell wrote, in upper or lower case. n is how many bytes it must be.
+func unspell(s string, n int) ([]byte, bool) {
+	b, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(s))
+	return b, err == nil && len(b) == n && spell(b) == strings.ToLower(s)
 }
 
 func create(dir string) (Node, error) {
@@ -56,33 +91,20 @@ func create(dir string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: key.Seed()})
-	if err := writeDurably(dir, text); err != nil {
+	if err := writeDurably(dir, keyFile, encodeSeed(pemType, key)); err != nil {
 		return Node{}, fmt.Errorf("node key: %w", err)
 	}
 	return of(key), nil
 }
 
-// writeDurably makes the file appear whole or not at all.
-func writeDurably(dir string, text []byte) error {
-	f, err := os.CreateTemp(dir, keyFile+".*") // mode 0600
-	if err != nil {
-		return err
+func encodeSeed(kind string, key ed25519.PrivateKey) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: key.Seed()})
+}
+
+func decodeSeed(kind string, text []byte) (ed25519.PrivateKey, bool) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != kind || len(block.Bytes) != ed25519.SeedSize {
+		return nil, false
 	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, keyFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return ed25519.NewKeyFromSeed(block.Bytes), true
 }
