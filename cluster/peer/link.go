@@ -1,0 +1,231 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"mayfly/function"
+)
+
+// How long a node that could not be connected to is left alone. It is short, because placement learns of deaths by gossip too, and
+// a node that came back should get work.
+const (
+	backOffMin = 200 * time.Millisecond
+	backOffMax = 5 * time.Second
+)
+
+// link is the connection to one node.
+type link struct {
+	cfg  Config
+	node string
+	used time.Time // guarded by the lock of Peers
+
+	mu       sync.Mutex
+	conn     *http.ClientConn
+	address  string    // that conn leads to, or that was tried last
+	attempt  *attempt  // to connect; nil = none is under way
+	failed   error     // of the last attempt
+	failures int       // in a row
+	until    time.Time // no attempt before
+	closed   bool
+
+	load   Load
+	loadAt time.Time // zero = never
+	rtt    time.Duration
+}
+
+// attempt is one attempt to connect, which everybody waits for who needs the connection.
+type attempt struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+}
+
+func newLink(cfg Config, node string) *link { return &link{cfg: cfg, node: node} }
+
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.attempt != nil {
+		l.attempt.cancel()
+	}
+	l.drop()
+}
+
+// drop gives up the connection. The lock is held.
+func (l *link) drop() {
+	if l.conn != nil {
+		_ = l.conn.Close() // what is under way on it fails, and says so
+		l.conn = nil
+	}
+}
+
+func unreachable(node string, err error) error {
+	return &function.Error{
+		Op: "connect", Subject: node, Class: function.ClassNotHere, Kind: KindUnreachable, Err: err,
+		Hint: "see whether the node runs and its peer port is reachable: mayfly node ls",
+	}
+}
+
+var errUnknown = errors.New("its address is not known")
+
+// connection returns the connection, making it if need be. It waits for it at most until ctx ends.
+func (l *link) connection(ctx context.Context) (*http.ClientConn, error) {
+	address, ok := l.cfg.Resolve(l.node)
+	if !ok {
+		return nil, unreachable(l.node, errUnknown)
+	}
+	for {
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return nil, unreachable(l.node, errClosed)
+		}
+		if l.conn != nil && (l.address != address || l.conn.Err() != nil) {
+			l.drop()
+		}
+		if c := l.conn; c != nil {
+			l.mu.Unlock()
+			return c, nil
+		}
+		if l.attempt == nil {
+			if l.address == address && time.Now().Before(l.until) {
+				err := l.failed
+				l.mu.Unlock()
+				return nil, unreachable(l.node, err)
+			}
+			l.connect(address)
+		}
+		a := l.attempt
+		l.mu.Unlock()
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, unreachable(l.node, ctx.Err())
+		}
+	}
+}
+
+// connect starts an attempt. The lock is held.
+func (l *link) connect(address string) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.Connect)
+	a := &attempt{make(chan struct{}), cancel}
+	if l.address != address {
+		l.failures = 0
+	}
+	l.attempt, l.address = a, address
+	go func() {
+		defer close(a.done)
+		defer cancel()
+		conn, err := dial(ctx, l.cfg.TLS(l.node), address, l.is, l.cfg.Ping)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.attempt = nil
+		switch {
+		case err != nil:
+			l.failed = err
+			pause := min(backOffMax, backOffMin<<min(l.failures, 10))
+			l.until = time.Now().Add(pause/2 + rand.N(pause/2))
+			l.failures++
+		case l.closed:
+			_ = conn.Close() // nobody wants it any more
+		default:
+			l.conn, l.failures = conn, 0
+		}
+	}()
+}
+
+// is says whether the other end is the node.
+func (l *link) is(state *tls.ConnectionState) error {
+	if who, ok := l.cfg.NodeOf(state); !ok || who != l.node {
+		return fmt.Errorf("it is %q, not %q", who, l.node)
+	}
+	return nil
+}
+
+// dial makes one HTTP/2 connection to whom config and check accept. When it is silent for ping it is tested; it is dead 3 s later.
+func dial(ctx context.Context, config *tls.Config, address string, check func(*tls.ConnectionState) error, ping time.Duration) (*http.ClientConn, error) {
+	config = tightened(config)
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(address) // dialing says what is wrong with an address
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	t := &http.Transport{
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			raw, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			c := tls.Client(raw, config)
+			if err = c.HandshakeContext(ctx); err == nil {
+				state := c.ConnectionState()
+				err = check(&state)
+			}
+			if err != nil {
+				_ = raw.Close() // err says why
+				return nil, err
+			}
+			return c, nil
+		},
+		Protocols:              protocols,
+		DisableCompression:     true,
+		IdleConnTimeout:        2 * time.Minute, // before the server's
+		MaxResponseHeaderBytes: 8 << 10,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: ping, PingTimeout: 3 * time.Second, WriteByteTimeout: 5 * time.Second,
+			MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 1 << 20,
+		},
+	}
+	return t.NewClientConn(ctx, "https", address)
+}
+
+// roundTrip makes one request. An error of kind KindUnreachable says that it was not sent; any other that it may have been. The
+// caller closes the body of the response.
+func (l *link) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
+	conn, err := l.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	resp, err := conn.RoundTrip(r)
+	if err != nil {
+		return nil, &function.Error{
+			Op: "ask", Subject: l.node, Class: function.ClassRetry, Kind: KindLostReply, Err: fmt.Errorf("no reply: %w", err),
+		}
+	}
+	l.learn(resp.Header.Get(headerLoad), time.Since(began))
+	return resp, nil
+}
+
+// learn takes the load word of a reply.
+func (l *link) learn(word string, took time.Duration) {
+	load, spent, err := parseLoad(word)
+	if err != nil {
+		return // a refusal carries none
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.load, l.loadAt = load, time.Now()
+	if sample := max(took-spent, time.Microsecond); l.rtt == 0 {
+		l.rtt = sample
+	} else {
+		l.rtt += (sample - l.rtt) / 8
+	}
+}
+
+func (l *link) state() (State, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.loadAt.IsZero() {
+		return State{}, false
+	}
+	return State{l.load, time.Since(l.loadAt), l.rtt}, true
+}
