@@ -58,11 +58,12 @@ func serial() *big.Int {
 	return n
 }
 
-// newCA makes the certificate of a new authority.
+// newCA makes the certificate of a new authority. It begins a day early: no clock that is corrected by less than that is taken for
+// one that is not set.
 func newCA(cluster string, key ed25519.PrivateKey, now time.Time) ([]byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "mayfly cluster " + cluster},
-		NotBefore: now, NotAfter: now.Add(authorityLife),
+		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.Add(authorityLife),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 	}
 	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

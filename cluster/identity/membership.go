@@ -24,6 +24,11 @@ var errOther = errors.New("the certificate is for another node")
 const (
 	membershipFile = "membership"
 	membershipWhat = "membership"
+
+	advice = "restore the file and the node's key from one backup; or join again with a new token; " +
+		"or, on the signer, remove the file and found the cluster again by the same name, which keeps its authority"
+
+	maxRevoked = 8192 // all of them fit into a Grant
 )
 
 // Membership is what a node has from its cluster. Every change is on disk before anybody sees it. Safe for concurrent use; one
@@ -33,6 +38,9 @@ type Membership struct {
 	node  Node
 	clock func() time.Time
 	now   atomic.Pointer[standing]
+	// issued is what the clock said when the certificate in use was granted, if this process was there: nanoseconds since
+	// 1970, 0 = it was not.
+	issued atomic.Int64
 
 	mu      sync.Mutex    // held while the standing changes
 	changed chan struct{} // closed by the next change
@@ -57,13 +65,13 @@ func Open(dir string, node Node, clock func() time.Time) (*Membership, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("membership: %w: found one with mayfly init, or join one with mayfly join", ErrNoCluster)
 	case errors.Is(err, ErrDamaged):
-		return nil, fmt.Errorf("membership: %w; restore the file from a backup, or join again with a new token", err)
+		return nil, fmt.Errorf("membership: %w; %s", err, advice)
 	case err != nil:
 		return nil, fmt.Errorf("membership: %w", err)
 	}
 	s, err := check(g, node)
 	if err != nil {
-		return nil, fmt.Errorf("membership %s: %w; restore it together with the node's key from a backup, or join again with a new token", filepath.Join(dir, membershipFile), err)
+		return nil, fmt.Errorf("membership %s: %w; %s", filepath.Join(dir, membershipFile), err, advice)
 	}
 	return hold(dir, node, s, clock), nil
 }
@@ -93,8 +101,11 @@ func hold(dir string, node Node, s *standing, clock func() time.Time) *Membershi
 }
 
 // Leave forgets the cluster: the node belongs to none from the next start on. What the node's key is trusted with elsewhere ends
-// with its revocation, not with this.
+// with its revocation, not with this. A signer cannot leave: nobody could join or renew without it.
 func Leave(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, authorityFile)); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("membership: this node is a signer; move %s to another member, or away, and leave then", filepath.Join(dir, authorityFile))
+	}
 	if err := os.Remove(filepath.Join(dir, membershipFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("membership: %w", err)
 	}
@@ -166,7 +177,9 @@ func (s *standing) learn(b []byte) (statement, error) {
 	case aboutRevocation:
 		var r Revocation
 		r, err = decodeRevocation(said.body)
-		s.revoked[r.Node] = r
+		if s.revoked[r.Node] = r; err == nil && len(s.revoked) > maxRevoked {
+			err = fmt.Errorf("more than %d nodes were revoked", maxRevoked)
+		}
 	default:
 		err = fmt.Errorf("%w: unknown subject %d", ErrStatement, said.about)
 	}

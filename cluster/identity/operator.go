@@ -54,6 +54,9 @@ func (o Operator) Save(path string) error {
 	return nil
 }
 
+// String names the key without its secret half.
+func (o Operator) String() string { return o.Public().String() }
+
 // Public returns the half of the key that others may know.
 func (o Operator) Public() OperatorKey { return OperatorKey{publicOf(o.key)} }
 

@@ -9,9 +9,14 @@ import (
 // RenewalDue says whether it is time to ask a signer for a new certificate: when two thirds of the life of this one are over.
 // Where no signer can be reached the node goes on with what it has, and asks again.
 func (m *Membership) RenewalDue() bool {
-	s := m.now.Load()
-	now := judgedAt(m.clock(), s.ca, s.cert)
+	s, now := m.now.Load(), m.clock()
 	life := s.cert.NotAfter.Sub(s.cert.NotBefore)
+	if now.Before(s.ca.NotBefore) {
+		// The clock is not set and may never be; those of others are, and they would not wait. So it asks once after each
+		// start, and counts from there [I4].
+		issued := m.issued.Load()
+		return issued == 0 || now.Sub(time.Unix(0, issued)) > life*2/3
+	}
 	// A certificate from the future was issued while the signer's clock was wrong; its end says nothing.
 	return now.After(s.cert.NotBefore.Add(life*2/3)) || now.Add(24*time.Hour).Before(s.cert.NotBefore)
 }
@@ -35,6 +40,7 @@ func (m *Membership) Renewed(g Grant) error {
 	if err != nil {
 		return fmt.Errorf("renewal: %w", err)
 	}
+	m.issued.Store(m.clock().UnixNano())
 	return nil
 }
 
