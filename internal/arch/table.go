@@ -57,6 +57,7 @@ func rows() []Row {
 		{"agent/journal", with("store", "triggers"), "durable events; what runs them is not its business"},
 		{"agent/outbox", with("store"), "publishes that wait; who publishes is an interface"},
 		{"agent/meter", with("store"), "the usage ledger"},
+		{"agent/ownership", []string{"event", "function", "triggers"}, "who has a trigger's session: it knows members, sessions and publishers by interface only"},
 		{"agent/egress", words, "requests that leave: who asks is checked elsewhere"},
 		{
 			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter"),
@@ -64,7 +65,7 @@ func rows() []Row {
 		},
 		{
 			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/gateway/issuer", "triggers/cron",
-				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/egress",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/ownership", "agent/egress",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
 			"the composition root: everything but the commands",
