@@ -6,6 +6,7 @@ import (
 
 	"mayfly/admin"
 	"mayfly/agent/dispatch"
+	"mayfly/agent/placement"
 	"mayfly/event"
 	"mayfly/function"
 )
@@ -14,8 +15,9 @@ import (
 // rate only: a full speed stream of them would cost more than the events themselves.
 type stories struct {
 	admin.Feeds
-	node string
-	last atomic.Int64 // when the last ordinary event was kept, Unix nanoseconds
+	decisions decisions
+	node      string
+	last      atomic.Int64 // when the last ordinary event was kept, Unix nanoseconds
 }
 
 const ordinaryEvery = 20 * time.Millisecond
@@ -24,6 +26,9 @@ func newStories(node string) *stories {
 	return &stories{Feeds: admin.NewFeeds(admin.MaxKeep, admin.MaxKeep), node: node}
 }
 
+// Placed implements dispatch.Observer.
+func (s *stories) Placed(p *placement.Decision) { s.decisions.add(*p) }
+
 // Observed implements dispatch.Observer.
 func (s *stories) Observed(r *dispatch.Record) {
 	if r.Error == "" && !s.Stories.Live() {
@@ -31,6 +36,11 @@ func (s *stories) Observed(r *dispatch.Record) {
 		if last := s.last.Load(); now-last < int64(ordinaryEvery) || !s.last.CompareAndSwap(last, now) {
 			return
 		}
+	}
+	if why := placement.Reason(r.Reason); why == placement.ReasonLocal || why == placement.ReasonState {
+		s.decisions.add(placement.Decision{
+			Time: r.Time, Event: r.Event.ID, Function: r.Function, Trigger: r.Trigger, Node: r.Node, Here: true, Reason: why, Waited: r.Wait, Took: r.Run,
+		})
 	}
 	rec := admin.EventRecord{
 		Time: r.Time, ID: r.Event.ID, Source: r.Event.Source, Type: r.Event.Type, Broker: r.Event.Broker, Topic: r.Event.Topic,

@@ -58,14 +58,16 @@ type Outbox interface {
 	Connected(broker string) bool
 }
 
-// Viewer shows the cluster as placement needs it.
+// Viewer shows the cluster as placement needs it. View is called for every event, sometimes under the dispatcher's lock: it answers
+// with what it has and does not call back.
 type Viewer interface {
 	View(f *function.Function) *placement.View
 }
 
-// Observer is told of every event that was handled. Observed must not block.
+// Observer is told of every event that was handled. It must not block, and is called from any goroutine.
 type Observer interface {
 	Observed(r *Record)
+	Placed(p *placement.Decision) // of a call that did not simply run here
 	Logged(f *function.Function, ev *event.Event, lines []function.LogLine, dropped int)
 }
 
@@ -77,6 +79,8 @@ type Config struct {
 	SpillAfter time.Duration // how long a full window may wait before it is journaled; default 500 ms
 	Window     int           // in-flight window the brokers are assumed to have; default 20
 	Dedupe     time.Duration // how long the id of a handled event is remembered; default 24 h
+	Away       int           // calls at once that run on peers, over all of them; default 256
+	Patience   time.Duration // how long a peer's call waits for a slot here, and ours for one there; default 1 s
 }
 
 // WithDefaults fills in what is zero.
@@ -86,6 +90,8 @@ func (c Config) WithDefaults() Config {
 	c.SpillAfter = orElse(c.SpillAfter, 500*time.Millisecond)
 	c.Window = orElse(c.Window, 20)
 	c.Dedupe = orElse(c.Dedupe, 24*time.Hour)
+	c.Away = orElse(c.Away, 256)
+	c.Patience = orElse(c.Patience, time.Second)
 	return c
 }
 
@@ -99,7 +105,8 @@ func orElse[T int | time.Duration](v, otherwise T) T {
 // Deps are the stations an event passes after it was accepted.
 type Deps struct {
 	Local    Invoker
-	Peers    func(node string) (Invoker, bool) // nil on a node that is alone
+	Peers    func(node string) (Invoker, bool) // nil on a node that is alone; see away.go for what its failures mean
+	Probe    Prober                            // nil: what the view says is believed
 	Store    Store
 	Journal  Journal
 	Loader   Loader
@@ -143,6 +150,7 @@ type Dispatcher struct {
 	spilling []*lane // lanes of the batch being journaled
 	pressure bool    // a window was full; runSpill looks again by itself
 	spilled  atomic.Int64
+	away     away
 }
 
 // New returns a dispatcher that runs nothing yet.
@@ -152,6 +160,7 @@ func New(cfg Config, dep Deps) *Dispatcher {
 		stop: make(chan struct{}), fate: make(chan error, 1),
 		units: map[string]*unit{}, lanes: map[laneKey]*lane{}, windows: map[string]*window{},
 		alarm: make(chan struct{}, 1), drained: make(chan struct{}), spillq: make(chan struct{}, 1),
+		away: away{on: dep.Peers != nil, wake: make(chan struct{}, 1), sent: map[string]int{}},
 	}
 	d.wake.L = &d.mu
 	d.table.Store(&table{})
@@ -164,6 +173,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(d.runTimers)
 	wg.Go(d.runSpill)
+	if d.away.on {
+		wg.Go(d.runAway)
+	}
 	var err error
 	select {
 	case <-ctx.Done():
@@ -172,7 +184,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.closing = true
 	d.wake.Broadcast()
-	if d.workers == 0 {
+	if d.workers+d.away.running == 0 {
 		close(d.drained)
 	}
 	d.mu.Unlock()
@@ -196,5 +208,5 @@ func (d *Dispatcher) fail(err error) {
 func (d *Dispatcher) Idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.lanes) == 0 && d.ready.len() == 0 && d.busy == 0
+	return len(d.lanes) == 0 && d.ready.len() == 0 && d.busy == 0 && d.away.running+len(d.away.out) == 0
 }

@@ -244,6 +244,8 @@ type quiet struct{}
 
 func (quiet) Observed(*Record) {}
 
+func (quiet) Placed(*placement.Decision) {}
+
 func (quiet) Logged(*function.Function, *event.Event, []function.LogLine, int) {}
 
 // guest is a sandbox made of a Go function.

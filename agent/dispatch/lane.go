@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mayfly/agent/placement"
 	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -16,6 +17,7 @@ type task struct {
 	route    *Route
 	ev       *event.Event // nil when it waits in the journal only
 	receipt  triggers.Receipt
+	guest    *guestCall       // a peer's call: nothing of it is committed here
 	sync     bool             // somebody waits for the answer: never journaled, never retried behind their back
 	trace    *function.Result // gets a copy of the result
 	lane     uint64           // laneHash of its order key
@@ -24,7 +26,8 @@ type task struct {
 	place    uint64  // in window
 	first    bool    // of its message's tasks
 
-	waits    int // times there was no room for it; only its worker looks
+	home     placement.Reason // why placement has decided for this node: it is not asked again before the next attempt; "" = it has not
+	waits    int              // times there was no room for it; only its worker looks
 	attempt  int
 	after    time.Time     // not to be run before
 	seq      uint64        // in the journal; 0 = not there
@@ -49,6 +52,7 @@ const (
 	laneBlocked                  // waits for its timer
 	laneParked                   // waits for its function: paused, or at its concurrency limit
 	laneHeld                     // waits for the end of a spill
+	laneLeaving                  // waits for a peer, in away.out
 )
 
 // lane is the FIFO of one function's events with one order key: one at a time, in the order received (promise D5). Events
@@ -85,10 +89,13 @@ type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
 	running int
+	abroad  int // lanes on their way to peers, or there
 	ready   int // lanes in Dispatcher.ready
 	parked  []*lane
 	stats   Counters
 	held    ledger // of its state
+	ring    *placement.Ring
+	ringOf  *function.Function // what ring is of
 }
 
 // mayRun says whether one more lane may run, those that are ready included.
@@ -115,6 +122,24 @@ func (q *laneQueue) push(l *lane) {
 	}
 	q.ring[(q.at+q.n)%len(q.ring)] = l
 	q.n++
+}
+
+// get returns the i-th from the front.
+func (q *laneQueue) get(i int) *lane { return q.ring[(q.at+i)%len(q.ring)] }
+
+// remove takes the i-th from the front out.
+func (q *laneQueue) remove(i int) {
+	for ; i > 0; i-- {
+		q.ring[(q.at+i)%len(q.ring)] = q.get(i - 1)
+	}
+	q.pop()
+}
+
+// pushFront makes l the next one.
+func (q *laneQueue) pushFront(l *lane) {
+	q.push(nil) // for the room
+	q.at = (q.at + len(q.ring) - 1) % len(q.ring)
+	q.ring[q.at] = l
 }
 
 func (q *laneQueue) pop() *lane {
@@ -162,6 +187,7 @@ func (d *Dispatcher) makeReady(l *lane) {
 func (d *Dispatcher) park(l *lane) {
 	l.state = laneParked
 	l.unit.parked = append(l.unit.parked, l)
+	d.askAway()
 }
 
 // rouse gets a worker going for the ready lanes, unless as many workers are awake and about to look for one: to wake one more
@@ -176,6 +202,8 @@ func (d *Dispatcher) rouse() {
 	case d.workers < d.cfg.Workers:
 		d.workers++
 		go d.work()
+	default:
+		d.askAway()
 	}
 }
 
@@ -204,10 +232,16 @@ func (d *Dispatcher) work() {
 			d.step(w, l)
 		}
 	}
-	if d.workers--; d.workers == 0 {
+	d.workers--
+	d.left()
+	d.mu.Unlock()
+}
+
+// left says that the last one is gone, when it is. Called with mu held.
+func (d *Dispatcher) left() {
+	if d.closing && d.workers+d.away.running == 0 {
 		close(d.drained)
 	}
-	d.mu.Unlock()
 }
 
 // step runs the head of l. Called and returns with mu held; not held while the function runs.
@@ -216,19 +250,32 @@ func (d *Dispatcher) step(w *worker, l *lane) {
 	l.state, w.lane = laneRunning, l
 	u.running++
 	d.busy++
-	w.fn, w.skip, w.live = u.fn, t.skip, t.seq == 0
+	w.fn, w.skip, w.live, w.leave = u.fn, t.skip, t.seq == 0, false
 	d.mu.Unlock()
 	wait := d.run(w, t)
 	d.mu.Lock()
 	w.lane = nil
 	d.busy--
 	u.running--
+	if w.leave {
+		d.sendOff(l)
+		d.unpark(u)
+		return
+	}
+	d.goOn(l, wait)
+}
+
+// goOn lets l go on when its head was run: to the next one, or to the same after wait. Called with mu held.
+func (d *Dispatcher) goOn(l *lane, wait time.Duration) {
+	u := l.unit
 	if d.broken.Load() { // what was not made true must not be overtaken ([D5]); giveBack tells the senders
 		d.block(l, time.Hour)
 		return
 	}
 	if wait == 0 {
 		l.pop()
+	} else {
+		l.head.home = ""
 	}
 	d.unpark(u)
 	switch {

@@ -68,7 +68,7 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 		d.unit(f.Name()).fn = f
 	}
 	for name, u := range d.units {
-		if u.fn == nil && u.running+u.ready+len(u.parked) == 0 && !d.holds(u) {
+		if u.fn == nil && u.running+u.ready+u.abroad+len(u.parked) == 0 && !d.holds(u) {
 			delete(d.units, name)
 			continue
 		}

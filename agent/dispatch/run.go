@@ -19,6 +19,14 @@ type worker struct {
 	fn   *function.Function // current at the start of the step
 	skip bool               // the task was shed meanwhile
 	live bool               // the task was not in the journal at the start of the step
+
+	leave   bool             // the task is not for this node's slots
+	courier bool             // it has no slot, only somewhere to go
+	to      placement.Choice // the following are a courier's
+	peer    string           // the one its call counts for
+	took    time.Duration    // what the last one it asked took
+	placed  placement.Decision
+
 	call function.Call
 	res  function.Result
 	rec  Record
@@ -37,6 +45,10 @@ func (d *Dispatcher) run(w *worker, t *task) (wait time.Duration) {
 	if w.skip || !d.fetch(t) {
 		return 0
 	}
+	if t.guest != nil {
+		d.host(w, t)
+		return 0
+	}
 	d.begin(w, t)
 	if over, wait := d.sift(w, t); over {
 		return wait
@@ -44,6 +56,9 @@ func (d *Dispatcher) run(w *worker, t *task) (wait time.Duration) {
 	for range maxConflicts {
 		choice, err := d.invoke(w, t)
 		w.rec.Reason = string(choice.Reason)
+		if w.leave {
+			return 0
+		}
 		if err == nil && w.res.Outcome == function.Done {
 			err = d.commit(w, t)
 		}
@@ -145,37 +160,33 @@ func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
 	return d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, triggers.Settlement{}) })
 }
 
-// invoke places and runs one call.
+// invoke places and runs one call: here, where the worker has a slot, or it asks to leave. A courier's worker has no slot; its call goes
+// to a peer.
 func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 	f := w.fn
-	exec := time.Duration(t.unit.stats.Average.Load())
-	choice := placement.Place(f, d.dep.View.View(f), exec)
-	invoker := d.dep.Local
-	if !choice.Here {
-		var ok bool
-		if d.dep.Peers != nil {
-			invoker, ok = d.dep.Peers(choice.Node)
+	v := d.dep.View.View(f)
+	if w.courier {
+		return d.deliver(w, t, v)
+	}
+	choice, here := placement.Local(f, v)
+	if !here && t.home == "" {
+		if choice.Reason == placement.ReasonNowhere || choice.Reason == placement.ReasonStranded || !d.away.on {
+			return choice, nowhere(f, choice.Reason)
 		}
-		if !ok {
-			return choice, &function.Error{
-				Op: "place", Subject: f.Name(), Class: function.ClassOverload, Kind: "no-node",
-				Err: errors.New(string(choice.Reason)), Hint: "mayfly fn show " + f.Name(),
-			}
-		}
+		w.leave = true
+		return choice, nil
+	}
+	if t.home != "" {
+		choice = placement.Choice{Node: v.Self.ID, Here: true, Reason: t.home}
 	}
 	start := d.now()
 	w.res.Reset()
 	d.prepare(w, t, start)
 	w.rec.Node = choice.Node
-	ctx := context.Background() // the call's deadline bounds it; a drain lets it finish
-	err := invoker.Invoke(ctx, &w.call, &w.res)
+	err := d.dep.Local.Invoke(context.Background(), &w.call, &w.res) // the call's deadline bounds it; a drain lets it finish
 	run := d.now().Sub(start)
-	w.rec.Run, w.rec.CPU, w.rec.Memory, w.rec.Cold = run, w.res.Usage.CPU, w.res.Usage.Memory, w.res.Usage.Cold
-	d.account(t, &w.res, run, exec)
-	if t.trace != nil {
-		*t.trace = w.res
-		t.trace.Publishes, t.trace.Writes, t.trace.Log = slices.Clone(w.res.Publishes), slices.Clone(w.res.Writes), slices.Clone(w.res.Log)
-	}
+	d.account(w, t, run)
+	t.unit.stats.learn(run, v.Self.Speed)
 	return choice, err
 }
 
@@ -194,7 +205,10 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 	}
 }
 
-func (d *Dispatcher) account(t *task, res *function.Result, run, average time.Duration) {
+// account counts what a call cost, and hands a copy of its result to who asked for one.
+func (d *Dispatcher) account(w *worker, t *task, run time.Duration) {
+	res := &w.res
+	w.rec.Run, w.rec.CPU, w.rec.Memory, w.rec.Cold = run, res.Usage.CPU, res.Usage.Memory, res.Usage.Cold
 	s := &t.unit.stats
 	s.RunNanos.Add(int64(run))
 	s.CPUNanos.Add(int64(res.Usage.CPU))
@@ -203,7 +217,10 @@ func (d *Dispatcher) account(t *task, res *function.Result, run, average time.Du
 	}
 	s.BytesIn.Add(res.Usage.BytesIn)
 	s.BytesOut.Add(res.Usage.BytesOut)
-	s.Average.Store(int64(average + (run-average)/8))
+	if t.trace != nil {
+		*t.trace = *res
+		t.trace.Publishes, t.trace.Writes, t.trace.Log = slices.Clone(res.Publishes), slices.Clone(res.Writes), slices.Clone(res.Log)
+	}
 }
 
 // conclude acts on how a run ended. This is the only place where the class of a failure decides (promise D6).

@@ -146,6 +146,11 @@ func (d *Dispatcher) eachLane(visit func(*lane) bool) {
 			}
 		}
 	}
+	for _, l := range d.away.out {
+		if l.key.hash == 0 && !visit(l) {
+			return
+		}
+	}
 	for _, w := range d.crew {
 		if w.lane != nil && w.lane.key.hash == 0 && !visit(w.lane) {
 			return

@@ -35,7 +35,18 @@ type Counters struct {
 	Received, Done, Filtered, Duplicate, Retried, Dead, Failed, Rejected, Overloaded, Conflicts atomic.Int64
 	RunNanos, CPUNanos, BytesIn, BytesOut, Published, LogDropped, Cold                          atomic.Int64
 	LastError                                                                                   atomic.Pointer[Failure]
-	Average                                                                                     atomic.Int64 // of the run time of late, ns
+	Average                                                                                     atomic.Int64 // of the run time of late on a node of speed 1, ns
+	Away, Refused                                                                               atomic.Int64 // calls that peers ran, refusals
+	Hosted                                                                                      atomic.Int64 // calls run for peers; they are theirs to count otherwise
+}
+
+// learn takes note of what a call took on a node of that speed.
+func (c *Counters) learn(run time.Duration, speed float64) {
+	if speed > 0 && speed != 1 {
+		run = time.Duration(float64(run) * speed)
+	}
+	average := c.Average.Load()
+	c.Average.Store(average + (int64(run)-average)/8)
 }
 
 // Failure is the last thing that went wrong with a function.
