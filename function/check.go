@@ -9,6 +9,7 @@ import (
 
 	"mayfly/event"
 	"mayfly/function/extract"
+	"mayfly/internal/nearest"
 	"mayfly/internal/tomlcheck"
 )
 
@@ -292,7 +293,7 @@ func checkTerm(s string) error {
 	kind, values, found := strings.Cut(s, ":")
 	if !slices.Contains(kinds, kind) || !found {
 		hint := `write it like "arch:arm64|amd64", "label:gpio" or "node:NAME"`
-		if w := tomlcheck.Closest(kind, append(kinds, "near-trigger")); w != "" && w != kind {
+		if w := nearest.To(kind, append(kinds, "near-trigger")); w != "" && w != kind {
 			hint = fmt.Sprintf("did you mean %q? ", w) + hint
 		}
 		return &tomlcheck.Issue{Problem: fmt.Sprintf("%q says nothing about a node", s), Hint: hint}

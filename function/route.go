@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"mayfly/internal/nearest"
 	"mayfly/internal/tomlcheck"
 )
 
@@ -25,7 +26,7 @@ func ParseRoute(s string) (Route, error) {
 	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 	if method != "" && !slices.Contains(methods, method) {
 		hint := "one of " + strings.Join(methods, ", ")
-		if w := tomlcheck.Closest(method, methods); w != "" {
+		if w := nearest.To(method, methods); w != "" {
 			hint = fmt.Sprintf("did you mean %q?", w+" "+path)
 		}
 		return r, &tomlcheck.Issue{Problem: fmt.Sprintf("%q is not a method", method), Hint: hint}

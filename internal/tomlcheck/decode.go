@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"mayfly/internal/nearest"
 )
 
 // table reads the keys of n into struct v.
@@ -29,7 +31,7 @@ func (r *Reader) table(v reflect.Value, n *node, path string) {
 // suggest says what an unknown key may have been meant to be: a key of the same table, or of another one.
 func (r *Reader) suggest(name, path string, fields []Field) string {
 	known := names(fields)
-	if w := Closest(name, known); w != "" {
+	if w := nearest.To(name, known); w != "" {
 		r.meant[join(path, w)] = true
 		return fmt.Sprintf("did you mean %q?", w)
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mayfly/internal/nearest"
 )
 
 // Field is one key a struct describes.
@@ -142,7 +144,7 @@ func (f Field) checkWord(text string) error {
 		return nil
 	}
 	hint := "one of " + list(f.Words)
-	if w := Closest(text, f.Words); w != "" {
+	if w := nearest.To(text, f.Words); w != "" {
 		hint = fmt.Sprintf("did you mean %q? (%s)", w, hint)
 	}
 	return &Issue{fmt.Sprintf("%q is not allowed here", text), hint}

@@ -226,15 +226,6 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	words := []string{"topic", "retained", "when", "max_age"}
-	for name, want := range map[string]string{"tpoic": "topic", "retaind": "retained", "Topic": "topic", "maxage": "max_age", "zebra": "", "": ""} {
-		if got := Closest(name, words); got != want {
-			t.Errorf("Closest(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestSchema(t *testing.T) {
 	var got map[string]any
 	if err := json.Unmarshal(Schema("x", &sample{}), &got); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"mayfly/function"
+	"mayfly/internal/nearest"
 )
 
 const maxDetail = 2000 // bytes of a reason told to a caller
@@ -82,32 +83,5 @@ func (g *Gateway) near(name string) string {
 	if g.c.Names == nil || len(name) > 200 {
 		return ""
 	}
-	best, at := "", len(name)/3+1
-	for _, candidate := range g.c.Names() {
-		if d := distance(name, candidate); d > 0 && d <= at {
-			best, at = candidate, d-1
-		}
-	}
-	return best
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return nearest.To(name, g.c.Names())
 }

@@ -10,6 +10,7 @@ import (
 
 	"mayfly/event"
 	"mayfly/function"
+	"mayfly/internal/nearest"
 )
 
 // Who may call a route, as manifests say it.
@@ -192,7 +193,7 @@ func unlike(path, pattern string) int {
 		case strings.HasSuffix(w, "...}"):
 			return far
 		case !strings.HasPrefix(w, "{"):
-			far += distance(h, w)
+			far += nearest.Distance(h, w)
 		case h == "":
 			far++
 		}

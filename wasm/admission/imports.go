@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mayfly/internal/nearest"
 	"mayfly/wasm/abi"
 )
 
@@ -87,12 +88,9 @@ func importHint(i importEntry) string {
 
 // suggestion names the nearest import that exists, when it is near.
 func suggestion(module, name string, offered map[string]abi.Import) string {
-	if len(name) > 64 {
-		return ""
-	}
 	best, least := "", len(name)/3+1
 	for full, i := range offered {
-		d := distance(name, i.Name)
+		d := nearest.Distance(name, i.Name)
 		if i.Module != module {
 			d++
 		}
@@ -104,27 +102,6 @@ func suggestion(module, name string, offered map[string]abi.Import) string {
 		return ""
 	}
 	return ", did you mean " + best + "?"
-}
-
-// distance is the Levenshtein distance of two short strings.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // quote shows a name from a module: printable and not long.
