@@ -36,6 +36,7 @@ type Store struct {
 
 	mu     sync.Mutex
 	have   map[function.Digest]*entry
+	parts  map[function.Digest]*part
 	spoilt map[string]int64 // quarantined files and their sizes
 	serial int
 	stats  Stats
@@ -56,7 +57,8 @@ type Artifact struct {
 // Stats are a store's numbers. The counters run since Open.
 type Stats struct {
 	Count      int   // modules
-	Bytes      int64 // of modules and quarantined files
+	Bytes      int64 // of modules, parts and quarantined files
+	Parts      int   // modules that are here in part
 	Quota      int64
 	Quarantine int   // damaged files kept for a look
 	Corrupt    int64 // damaged modules found
@@ -68,6 +70,7 @@ type Stats struct {
 const (
 	suffixModule  = ".wasm"
 	suffixTemp    = ".tmp"
+	suffixPart    = ".part"
 	suffixCorrupt = ".corrupt"
 )
 
@@ -90,7 +93,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, diskError("open artifacts", dir, err)
 	}
-	s := &Store{root: root, disk: rootDisk{root}, options: o, have: map[function.Digest]*entry{}, spoilt: map[string]int64{}}
+	s := &Store{root: root, disk: rootDisk{root}, options: o, have: map[function.Digest]*entry{}, parts: map[function.Digest]*part{}, spoilt: map[string]int64{}}
 	s.free = func() (int64, error) { return freeBytes(root) }
 	if err := s.scan(); err != nil {
 		return nil, errors.Join(diskError("open artifacts", dir, err), root.Close())
@@ -122,6 +125,10 @@ func (s *Store) scan() error {
 			}
 		case suffixCorrupt:
 			s.spoilt[name] = info.Size()
+		case suffixPart:
+			if d, ok := digestOf(strings.TrimSuffix(name, suffixPart) + suffixModule); ok {
+				s.parts[d] = &part{size: info.Size(), used: info.ModTime()}
+			}
 		case suffixModule:
 			if d, ok := digestOf(name); ok {
 				s.have[d] = &entry{size: info.Size(), used: info.ModTime()}
@@ -186,7 +193,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Count, st.Quarantine, st.Quota, st.Bytes = len(s.have), len(s.spoilt), s.options.Quota, s.bytes()
+	st.Count, st.Parts, st.Quarantine, st.Quota, st.Bytes = len(s.have), len(s.parts), len(s.spoilt), s.options.Quota, s.bytes()
 	return st
 }
 
@@ -196,6 +203,9 @@ func (s *Store) bytes() (n int64) {
 	}
 	for _, size := range s.spoilt {
 		n += size
+	}
+	for _, p := range s.parts {
+		n += p.size
 	}
 	return n
 }

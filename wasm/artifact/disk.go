@@ -4,12 +4,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
 // disk is the steps the store makes on the file system, each of which may be the last before the power fails.
 type disk interface {
-	create(name string) (file, error) // a new file
+	create(name string) (file, error) // a new file; or the end of one, if its name says that it is there in part
 	open(name string) (io.ReadCloser, error)
 	rename(from, to string) error
 	remove(name string) error
@@ -26,6 +27,9 @@ type file interface {
 type rootDisk struct{ root *os.Root }
 
 func (d rootDisk) create(name string) (file, error) {
+	if filepath.Ext(name) == suffixPart {
+		return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	}
 	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 }
 

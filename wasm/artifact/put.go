@@ -15,7 +15,7 @@ import (
 
 // Put stores the module with digest want that src holds. Unless it is there already it reads src to its end, and refuses
 // bytes with another digest (kind "digest") and too many of them ("too-large"). When it returns nil the module is durable. To stay below the quota it
-// deletes quarantined files and then modules for which keep is false, the least recently used first; keep is called with
+// deletes quarantined files, parts, and then modules for which keep is false, the least recently used first; keep is called with
 // the store locked and must not use it; nil keeps everything. If that is not enough the error's kind is "quota". Errors of the disk have the kinds
 // "disk-full", "read-only", "permission" and "disk". After an error nothing is left behind.
 func (s *Store) Put(want function.Digest, src io.Reader, keep func(function.Digest) bool) error {
@@ -132,6 +132,9 @@ func (s *Store) commit(temp string, want function.Digest, size int64, keep func(
 // makeRoom deletes until size more bytes are below the quota. It deletes nothing when that cannot be reached.
 func (s *Store) makeRoom(want function.Digest, size int64, keep func(function.Digest) bool) error {
 	over := s.bytes() + size - s.options.Quota
+	if p := s.parts[want]; p != nil {
+		over -= p.size // it becomes the module
+	}
 	if over <= 0 {
 		return nil
 	}
@@ -145,6 +148,11 @@ func (s *Store) makeRoom(want function.Digest, size int64, keep func(function.Di
 	}
 	for _, n := range s.spoilt {
 		possible += n
+	}
+	for d, p := range s.parts {
+		if !p.busy && d != want {
+			possible += p.size
+		}
 	}
 	if possible < over {
 		return &function.Error{
@@ -160,6 +168,15 @@ func (s *Store) makeRoom(want function.Digest, size int64, keep func(function.Di
 		}
 		delete(s.spoilt, name)
 		over -= n
+	}
+	for d, p := range s.parts {
+		if over <= 0 || p.busy || d == want {
+			continue
+		}
+		over -= p.size
+		if err := s.dropPart(d); err != nil {
+			return err
+		}
 	}
 	slices.SortFunc(idle, func(a, b function.Digest) int { return s.have[a].used.Compare(s.have[b].used) })
 	for _, d := range idle {
