@@ -7,6 +7,7 @@ package event
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,7 +38,7 @@ type Event struct {
 	Delivery Delivery // evidence for recognising a redelivery; zero when the source has none
 
 	TraceParent string // W3C trace context, empty when unknown
-	User        []Attr // further attributes, visible to functions as user.<name>
+	User        []Attr // further attributes, visible to functions by what Attr.Shown says
 	Captures    []Attr // what stands for the {names} of an HTTP route, visible as topic.<name>
 
 	Data []byte
@@ -49,14 +50,27 @@ type Event struct {
 type Delivery struct {
 	Session  string // the session's client id, stable over reconnections, restarts and nodes
 	Epoch    uint64 // counts the session's connections in this process, from 1; ids are never reused unacknowledged within one
+	Fence    uint64 // epoch of the session's ownership in the cluster, the same as long as no other node had it; 0 = nobody else can have it
 	PacketID uint16 // 1 to 65535; 0 means no evidence (QoS 0)
 }
 
 // Attr is one further attribute of an event.
 type Attr struct{ Name, Value string }
 
+// AuthPrefix begins the names of attributes that say who caused an event. Only a source that checked it gives an event such attributes; what
+// senders can name has another prefix or no dot.
+const AuthPrefix = "auth."
+
+// Shown is the name by which functions know an attribute in Event.User: auth.<name> as it is, any other as user.<name>.
+func (a Attr) Shown() string {
+	if strings.HasPrefix(a.Name, AuthPrefix) {
+		return a.Name
+	}
+	return "user." + a.Name
+}
+
 // Attr returns the attribute of that name as text. The names are the CloudEvents ones plus topic, qos, retained, dup,
-// traceparent and user.<name>. It reports false for a name that is unknown or has no value.
+// traceparent, auth.<name> and user.<name>. It reports false for a name that is unknown or has no value.
 func (e *Event) Attr(name string) (string, bool) {
 	switch name {
 	case "id":
@@ -84,11 +98,13 @@ func (e *Event) Attr(name string) (string, bool) {
 	case "traceparent":
 		return e.TraceParent, e.TraceParent != ""
 	}
-	if len(name) > 5 && name[:5] == "user." {
-		for _, a := range e.User {
-			if a.Name == name[5:] {
-				return a.Value, true
-			}
+	key, own := strings.CutPrefix(name, "user.")
+	if key == "" || own == strings.HasPrefix(key, AuthPrefix) { // neither kind, or user.auth.<name>
+		return "", false
+	}
+	for _, a := range e.User {
+		if a.Name == key {
+			return a.Value, true
 		}
 	}
 	return "", false

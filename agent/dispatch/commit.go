@@ -122,7 +122,9 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 		}
 		d.over(t, s)
 	}
-	err := t.unit.held.commit(d.dep.Store, name, w.res.Writes, func() error { return d.dep.Store.Submit(ops, done) })
+	err := t.unit.held.commit(d.dep.Store, name, w.res.Writes, func() error {
+		return t.unit.fence.pass(d.dep.Store, t, func(besides []store.Op) error { return d.dep.Store.Submit(append(ops, besides...), done) })
+	})
 	if errors.Is(err, store.ErrConflict) {
 		return &function.Error{Op: "commit", Subject: name, Class: function.ClassConflict, Kind: "conflict", Err: err}
 	}

@@ -83,8 +83,8 @@ func (l *lane) pop() {
 	}
 }
 
-// unit is what the dispatcher keeps for a function as long as it is deployed or has events. Guarded by Dispatcher.mu, except stats
-// and held, which guard themselves.
+// unit is what the dispatcher keeps for a function as long as it is deployed or has events. Guarded by Dispatcher.mu, except stats,
+// held and fence, which guard themselves.
 type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
@@ -94,6 +94,7 @@ type unit struct {
 	parked  []*lane
 	stats   Counters
 	held    ledger // of its state
+	fence   fence  // of its state too
 	ring    *placement.Ring
 	ringOf  *function.Function // what ring is of
 }

@@ -114,6 +114,8 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 	case t.route.MaxAge > 0 && w.at.Sub(t.ev.Time) > t.route.MaxAge:
 		d.loss.add(LossExpired)
 		return true, d.drop(w, t, "expired")
+	case w.live && d.fenced(t):
+		return d.expel(w, t), 0
 	}
 	if t.route.When != nil && t.attempt == 1 {
 		wanted, err := t.route.When(t.ev)
@@ -195,7 +197,7 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 	w.call = function.Call{
 		Function: f, Event: t.ev, Trigger: t.route.Trigger, Pattern: t.route.Pattern,
 		Captures: t.ev.Captures, Attempt: t.attempt,
-		Deadline: now.Add(f.Manifest.Limits.Timeout), Node: d.cfg.Node,
+		Deadline: now.Add(f.Manifest.Limits.Timeout), Node: d.cfg.Node, Epoch: t.ev.Delivery.Fence,
 	}
 	if f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "" {
 		w.call.State = &state{d.dep.Store, f.Name(), &t.unit.held, d.now}

@@ -92,7 +92,7 @@ func (d *Dispatcher) pressed() (batch, shed []*task, more bool) {
 			return true
 		}
 		for t := l.head; t != nil; t = t.next {
-			if t.seq != 0 || t.sync || t.ending {
+			if t.seq != 0 || t.sync || t.ending || t.skip {
 				continue
 			}
 			if len(batch) >= spillBatch || size+len(t.ev.Data) > spillBatchBytes && len(batch) > 0 {

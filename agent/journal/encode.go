@@ -13,7 +13,7 @@ import (
 //
 //	event   form 1 | trigger | lane (8) | retry | received | event | data (the rest)
 //	retry   attempt (uvarint) | not before | delay in ms it was written with (uvarint) | last error
-//	event:  id source type subject contenttype dataschema broker topic traceparent | time | flags | delivery | attributes
+//	event:  id source type subject contenttype dataschema broker topic traceparent | time | flags | delivery, fence (if flagged) | attributes
 //	        | captures (if flagged)
 //
 // A rescheduled entry gets a second, small record (form 2 | retry) beside the first: an attempt does not rewrite the event.
@@ -24,6 +24,7 @@ const (
 )
 
 const (
+	flagFence    = 1 << 4
 	flagCaptures = 1 << 5
 	flagRetained = 1 << 6
 	flagDup      = 1 << 7
@@ -80,9 +81,15 @@ func encodeEvent(b []byte, e *Entry, now time.Time) []byte {
 	if len(ev.Captures) > 0 {
 		flags |= flagCaptures
 	}
+	if ev.Delivery.Fence != 0 {
+		flags |= flagFence
+	}
 	b = appendText(append(b, flags), ev.Delivery.Session)
 	b = binary.AppendUvarint(b, ev.Delivery.Epoch)
 	b = binary.AppendUvarint(b, uint64(ev.Delivery.PacketID))
+	if ev.Delivery.Fence != 0 {
+		b = binary.AppendUvarint(b, ev.Delivery.Fence)
+	}
 	b = appendAttrs(b, ev.User)
 	if len(ev.Captures) > 0 {
 		b = appendAttrs(b, ev.Captures)
@@ -217,7 +224,10 @@ func decodeEvent(b []byte, e *Entry, now time.Time, withData bool) (int, error) 
 	ev.Delivery.Session, ev.Delivery.Epoch = d.text(), d.uvarint()
 	packet := d.uvarint()
 	ev.Delivery.PacketID = uint16(packet)
-	if packet > 0xffff || flags&^(3|flagCaptures|flagRetained|flagDup) != 0 {
+	if flags&flagFence != 0 {
+		ev.Delivery.Fence = d.uvarint()
+	}
+	if packet > 0xffff || flags&^(3|flagFence|flagCaptures|flagRetained|flagDup) != 0 {
 		d.fail()
 	}
 	ev.User = d.attrs()

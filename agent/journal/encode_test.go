@@ -40,7 +40,7 @@ func anyEntry(t *rapid.T) *Entry {
 				*p = b
 			}
 		case *event.Delivery:
-			*p = event.Delivery{Session: rapid.String().Draw(t, "session"), Epoch: rapid.Uint64().Draw(t, "epoch"), PacketID: rapid.Uint16().Draw(t, "packet")}
+			*p = event.Delivery{Session: rapid.String().Draw(t, "session"), Epoch: rapid.Uint64().Draw(t, "epoch"), Fence: rapid.Uint64().Draw(t, "fence"), PacketID: rapid.Uint16().Draw(t, "packet")}
 		case *[]event.Attr:
 			for range rapid.IntRange(0, 3).Draw(t, "attrs") {
 				*p = append(*p, event.Attr{Name: rapid.String().Draw(t, "name"), Value: rapid.String().Draw(t, "value")})

@@ -21,7 +21,7 @@ func TestWhatFitsCanBeKept(t *testing.T) {
 		topic := long("topic", 65_535)
 		ev := &event.Event{
 			ID: long("id", 100), Source: "mqtt://b/" + topic, Subject: topic, Topic: topic, Type: event.TypeMQTT, Time: time.Now(),
-			Delivery: event.Delivery{Session: long("session", 100), Epoch: rapid.Uint64().Draw(t, "epoch"), PacketID: 1},
+			Delivery: event.Delivery{Session: long("session", 100), Epoch: rapid.Uint64().Draw(t, "epoch"), Fence: rapid.Uint64().Draw(t, "fence"), PacketID: 1},
 			User:     []event.Attr{{Name: "a", Value: long("user", 1000)}}, Captures: []event.Attr{{Name: "line", Value: long("capture", 1000)}},
 		}
 		fixed := len(ev.ID) + len(ev.Source) + 2*len(topic) + len(ev.User[0].Value) + len(ev.Captures[0].Value)

@@ -18,6 +18,7 @@ type arrival struct {
 	link     *link
 	window   *window
 	epoch    uint64
+	fence    uint64
 	prefix   string // of the ids of this connection's events
 	minted   uint64
 	known    map[string]uint32        // filters subscribed before, how often; of Run's goroutine
@@ -106,8 +107,9 @@ func (a *arrival) fill(ev *event.Event, p inbound) {
 	ev.Retained = p.retain
 	ev.Dup = p.dup
 	ev.Data = p.payload
+	ev.Delivery.Fence = a.fence
 	if p.qos > 0 {
-		ev.Delivery = event.Delivery{Session: a.session.id, Epoch: a.epoch, PacketID: p.id}
+		ev.Delivery = event.Delivery{Session: a.session.id, Epoch: a.epoch, Fence: a.fence, PacketID: p.id}
 	}
 }
 

@@ -35,6 +35,9 @@ type Subscription struct {
 	// Volatile sessions have an id of their own and nothing is kept for them: for somebody who only watches.
 	Volatile bool
 
+	// Gate decides about connections; nil: the session may always connect. For a session that another node may take over.
+	Gate Gate
+
 	HoldOff   time.Duration // default 5 s: how long a given-back event may block the ones behind it before the connection is dropped; also how long reading is held back
 	Drain     time.Duration // default 5 s: how long Run waits for receipts when it is told to stop
 	MaxEvents int           // default 4096 QoS 1 events handed over and not settled
@@ -108,13 +111,24 @@ type Memory interface {
 	Remember(session string, filters map[string]uint32) error
 }
 
+// Gate is asked before every connection of a session, and told how they fare. Its methods are called from Run, one at a time.
+type Gate interface {
+	// Enter may wait. With ok false the session is not to be connected any more, and Run returns. The fence is put into every event
+	// that comes until the next call (event.Delivery).
+	Enter(ctx context.Context) (fence uint64, ok bool)
+	// Entered says that the session is connected and subscribed.
+	Entered()
+	// Left says that a connection that was Entered has ended.
+	Left()
+}
+
 // Session is the subscription of some triggers at one broker: a triggers.Source. It never publishes. Its client id belongs
 // to the triggers, not to the node: whoever runs it takes the session over, and the broker cuts off the one before.
 //
 // An event that was handed over and not settled when the connection ended is not handed over again when the broker sends it
 // again: the new delivery takes over the receipt of the old one.
 //
-// Status and SetTopics may be called at any time; Run once; Purge only while Run does not run.
+// Status and SetTopics may be called at any time; Run when it does not run already; Purge only while it does not.
 type Session struct {
 	broker Broker
 	config Subscription
@@ -131,6 +145,7 @@ type Session struct {
 	state  state
 	window *window // of the connection that is up
 	epoch  uint64
+	fence  uint64          // the gate's
 	warned map[string]bool // reasons for shedding that have been logged
 }
 
@@ -189,11 +204,11 @@ func readableID(sum []byte) string {
 }
 
 // Run keeps the session connected and hands its messages to the sink until ctx ends. Then it takes nothing new, waits
-// for at most Drain until what it had handed over is settled, acknowledges that and disconnects; the broker keeps the rest.
-// It always returns nil: what fails is tried again, logged once per reason and shown by Status.
+// for at most Drain until what it had handed over is settled, acknowledges that and disconnects; the broker keeps the rest. It
+// also ends when the gate says so. It always returns nil: what fails is tried again, logged once per reason and shown by Status.
 func (s *Session) Run(ctx context.Context, to triggers.Sink) error {
 	var retry backoff
-	for turn := 0; ctx.Err() == nil; turn++ {
+	for turn := 0; ctx.Err() == nil && s.enter(ctx); turn++ {
 		up, err := s.serve(ctx, s.broker.URLs[turn%len(s.broker.URLs)], to)
 		if ctx.Err() != nil {
 			return nil
@@ -206,6 +221,25 @@ func (s *Session) Run(ctx context.Context, to triggers.Sink) error {
 		}
 	}
 	return nil
+}
+
+// enter asks the gate. With another fence somebody else may have had the session meanwhile, and packet ids may be in use again: then
+// nothing that comes is taken for a redelivery of what is still here.
+func (s *Session) enter(ctx context.Context) bool {
+	if s.config.Gate == nil {
+		return true
+	}
+	fence, ok := s.config.Gate.Enter(ctx)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fence != s.fence {
+		clear(s.orphan)
+	}
+	s.fence = fence
+	return true
 }
 
 // serve is one connection from dialling to its end; it returns for how long it was up.
@@ -237,8 +271,14 @@ func (s *Session) serve(ctx context.Context, address string, to triggers.Sink) (
 		return 0, err
 	}
 	s.connected(address, a.window)
+	if s.config.Gate != nil {
+		s.config.Gate.Entered()
+	}
 	err = s.attend(ctx, c, a)
 	s.disconnected()
+	if s.config.Gate != nil {
+		s.config.Gate.Left()
+	}
 	up = max(time.Since(began), 1)
 	if err == nil && ctx.Err() == nil {
 		err = c.reason()
@@ -283,6 +323,6 @@ func (s *Session) receive(ctx context.Context, l *link, to triggers.Sink) *arriv
 	return &arrival{
 		session: s, link: l, window: newWindow(l, s.config.HoldOff, &s.count),
 		accept: func(ev *event.Event, r triggers.Receipt) error { return to.Accept(ctx, ev, r) },
-		epoch:  s.epoch, prefix: new(big.Int).SetUint64(number).Text(62) + "-",
+		epoch:  s.epoch, fence: s.fence, prefix: new(big.Int).SetUint64(number).Text(62) + "-",
 	}
 }
