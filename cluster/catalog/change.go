@@ -2,11 +2,10 @@ package catalog
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"mayfly/function"
 	"mayfly/store"
@@ -15,96 +14,203 @@ import (
 // errUnchanged is what decide says when everything is as it should be.
 var errUnchanged = errors.New("unchanged")
 
-// decide makes the next state of a function out of the present one; nil is none.
-type decide func(now *Snapshot, old *function.Function) (*function.Function, error)
+// alteration is one step from a snapshot to the next: what is written in one batch, and what is visible once it is synced.
+type alteration struct {
+	put       []*entry
+	drop      []ident
+	conflicts []Conflict // come into being
+	resolved  []ident    // conflicts about these are over
+	ops       []store.Op // besides those of the above
+	then      func()     // after the next snapshot is visible; must not block
+}
 
-// change replaces the function of that name by what d makes of it.
-// Changes wait for their turn; the turn ends when the store has said what became of the change, also if nobody waits for it
-// any more, so that no later change is built on one whose fate is open.
-func (c *Catalog) change(ctx context.Context, op, name string, d decide) (*function.Function, error) {
+// alter makes one step. Steps wait for their turn; the turn ends when the store has said what became of the step, also if nobody waits
+// for it any more, so that no later step is built on one whose fate is open. When plan returns an error, or nothing to do, nothing is done.
+func (c *Catalog) alter(ctx context.Context, plan func(now *Snapshot) (*alteration, error)) error {
 	select {
 	case <-c.turn:
 	case <-ctx.Done():
-		return nil, failed(op, name, ctx.Err())
+		return ctx.Err()
 	}
 	now := c.Snapshot()
-	f, r, err := c.prepare(op, name, now, d)
-	if err != nil {
-		c.turn <- struct{}{}
-		if old, _ := now.Get(name); errors.Is(err, errUnchanged) {
-			return old, nil
-		}
-		return nil, err
+	a, err := plan(now)
+	if err != nil || a == nil {
+		c.turn <- struct{}{} // has room: this is the only token
+		return err
 	}
 	synced := make(chan error, 1)
-	ops := []store.Op{{Key: store.Catalog.Key(string(r.Kind), []byte(r.Key)), Value: r.Encode()}}
-	err = c.store.Submit(ops, func(err error) {
+	err = c.store.Submit(c.ops(now, a), func(err error) {
 		if err == nil {
-			c.show(now, name, f, r.Ver)
+			c.show(now, a)
 		}
-		c.turn <- struct{}{} // has room: this is the only token
+		c.turn <- struct{}{}
 		synced <- err
 	})
 	if err != nil {
 		c.turn <- struct{}{}
-		return nil, failed(op, name, err)
+		return err
 	}
 	select {
 	case err = <-synced:
+		return err
 	case <-ctx.Done():
-		err = fmt.Errorf("it may still come true: %w", ctx.Err())
+		return fmt.Errorf("it may still come true: %w", ctx.Err())
 	}
-	if err != nil {
-		return nil, failed(op, name, err)
-	}
-	return f, nil
 }
 
-// prepare decides on a change and makes its record.
-func (c *Catalog) prepare(op, name string, now *Snapshot, d decide) (*function.Function, Record, error) {
-	old, _ := now.Get(name)
-	f, err := d(now, old)
-	if err != nil {
-		return nil, Record{}, err
+// ops are the changes of keys that make a step.
+func (c *Catalog) ops(now *Snapshot, a *alteration) []store.Op {
+	ops := a.ops
+	for _, e := range a.put {
+		ops = append(ops, store.Op{Key: recordKey(e.ident()), Value: e.Encode()})
+		old := now.entry(e.ident())
+		switch {
+		case e.Deleted:
+			ops = append(ops, store.Op{Key: heldKey(e.ident()), Value: binary.BigEndian.AppendUint64(nil, uint64(e.held))})
+		case old != nil && old.Deleted:
+			ops = append(ops, store.Op{Key: heldKey(e.ident()), Delete: true})
+		}
 	}
-	r := Record{
-		Kind: KindFunction, Key: name, Ver: NextVersion(now.versions[name], c.options.Now()), Writer: c.options.Node, Deleted: f == nil,
+	for _, id := range a.drop {
+		ops = append(ops, store.Op{Key: recordKey(id), Delete: true}, store.Op{Key: heldKey(id), Delete: true})
 	}
-	if f == nil {
-		return nil, r, nil
-	}
-	f.Version = r.Ver
-	r.Body, err = json.Marshal(body{Manifest: f.Manifest, Module: f.Module.String(), Deployed: f.Deployed, Paused: f.Paused})
-	if err == nil && len(r.Body) > MaxBody {
-		err = fmt.Errorf("its manifest takes %d bytes, the most is %d", len(r.Body), MaxBody)
-	}
-	if err != nil {
-		return nil, Record{}, &function.Error{Op: op, Subject: name, Class: function.ClassReject, Kind: "manifest", Err: err}
-	}
-	return f, r, nil
+	return append(ops, conflictOps(now.conflicts, now.conflictsAfter(a))...)
 }
 
 // show makes the snapshot that follows now. Only the holder of the turn calls it.
-func (c *Catalog) show(now *Snapshot, name string, f *function.Function, ver uint64) {
-	next := &Snapshot{
-		versions: maps.Clone(now.versions),
-		damaged:  slices.DeleteFunc(slices.Clone(now.damaged), func(s string) bool { return s == name }),
-		next:     make(chan struct{}),
-	}
-	next.versions[name] = ver
-	for _, other := range now.functions {
-		if other.Name() != name {
-			next.functions = append(next.functions, other)
-		}
-	}
-	if f != nil {
-		next.functions = append(next.functions, f)
-		slices.SortFunc(next.functions, byName)
-	}
+func (c *Catalog) show(now *Snapshot, a *alteration) {
+	next := now.with(a.put, a.drop)
+	next.conflicts = now.conflictsAfter(a)
 	c.current.Store(next)
+	if a.then != nil {
+		a.then()
+	}
 	close(now.next)
 }
 
+// What this node keeps for itself is under the kind "", which no record has.
+const (
+	stateKey       = "state"
+	heldPrefix     = "held"
+	conflictPrefix = "conflict"
+)
+
+func recordKey(id ident) []byte { return store.Catalog.Key(string(id.kind), []byte(id.key)) }
+
+func heldKey(id ident) []byte {
+	return store.Catalog.Key("", []byte(heldPrefix+"/"+string(id.kind)+"/"+id.key))
+}
+
+func decodeHeld(b []byte) int64 {
+	if len(b) != 8 {
+		return 1 << 62 // unknown: held since now
+	}
+	return int64(binary.BigEndian.Uint64(b))
+}
+
+// decide makes the next body of a record out of the present one; nil is none.
+type decide func(now *Snapshot, old *entry) (body []byte, deleted bool, err error)
+
+// change replaces a record by what d makes of it, as this node.
+func (c *Catalog) change(ctx context.Context, op string, id ident, d decide) (Record, error) {
+	var out Record
+	err := c.alter(ctx, func(now *Snapshot) (*alteration, error) {
+		old := now.entry(id)
+		b, deleted, err := d(now, old)
+		if err != nil {
+			if old != nil {
+				out = old.Record
+			}
+			return nil, err
+		}
+		e, err := c.write(ctx, op, Record{Kind: id.kind, Key: id.key, Writer: c.options.Node, Deleted: deleted, Body: b}, old)
+		if err != nil {
+			return nil, err
+		}
+		out = e.Record
+		return &alteration{
+			put: []*entry{e}, resolved: []ident{id},
+			then: func() { c.written(e.Record) },
+		}, nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return Record{}, failed(op, id.key, err)
+	}
+	return out, nil
+}
+
+// write gives a record its version and signature.
+func (c *Catalog) write(ctx context.Context, op string, r Record, old *entry) (*entry, error) {
+	var err error
+	if r.Ver, err = c.version(op, r, old); err != nil {
+		return nil, err
+	}
+	if len(r.Body) > MaxBody {
+		return nil, refused(op, r.Key, "manifest", fmt.Errorf("it takes %d bytes, the most is %d", len(r.Body), MaxBody), "")
+	}
+	if c.options.Sign != nil {
+		if r.Sig, err = c.options.Sign(ctx, r); err != nil {
+			return nil, refused(op, r.Key, "unsigned", err, unsignedHint)
+		}
+	}
+	if c.options.Verify != nil {
+		if err := c.options.Verify(r); err != nil {
+			return nil, refused(op, r.Key, "unsigned", fmt.Errorf("the other nodes would not obey it: %w", err), unsignedHint)
+		}
+	}
+	if err := r.check(); err != nil {
+		return nil, refused(op, r.Key, "record", err, "")
+	}
+	e := newEntry(r)
+	e.held = c.horizon.running()
+	if e.fault != nil {
+		return nil, refused(op, r.Key, "manifest", e.fault, "")
+	}
+	return e, nil
+}
+
+const unsignedHint = "do it on the node where an operator's key is, or give that key to the command line"
+
+// changeFunction replaces the function of that name by what d makes of it; nil removes it.
+func (c *Catalog) changeFunction(ctx context.Context, op, name string,
+	d func(now *Snapshot, old *function.Function) (*function.Function, error),
+) (*function.Function, error) {
+	r, err := c.change(ctx, op, ident{KindFunction, name}, func(now *Snapshot, old *entry) ([]byte, bool, error) {
+		f, err := d(now, now.deployed(name))
+		if err != nil {
+			return nil, false, err
+		}
+		var replaces uint64
+		if old != nil {
+			replaces = old.Ver
+		}
+		if f == nil {
+			b, err := json.Marshal(map[string]uint64{"replaces": replaces})
+			return b, true, err
+		}
+		b, err := json.Marshal(body{f.Manifest, f.Module.String(), f.Deployed, f.Paused, replaces})
+		if err != nil {
+			err = refused(op, name, "manifest", err, "")
+		}
+		return b, false, err
+	})
+	if err != nil || r.Deleted {
+		return nil, err
+	}
+	if e := c.Snapshot().entry(ident{KindFunction, name}); e != nil && e.Ver == r.Ver && e.function != nil {
+		return e.function, nil
+	}
+	return readFunction(r) // somebody changed it since
+}
+
+func refused(op, subject, kind string, err error, hint string) error {
+	return &function.Error{Op: op, Subject: subject, Class: function.ClassReject, Kind: kind, Err: err, Hint: hint}
+}
+
+// failed gives an error its operation, unless it has one already.
 func failed(op, name string, err error) error {
+	if e, ok := errors.AsType[*function.Error](err); ok && e.Op == op {
+		return e
+	}
 	return &function.Error{Op: op, Subject: name, Class: function.ClassOf(err), Kind: function.KindOf(err), Err: err}
 }

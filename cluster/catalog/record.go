@@ -1,6 +1,6 @@
-// Package catalog holds what should run: the deployed functions, as versioned records that survive a restart. It is the
-// local half of the desired state that the nodes of a cluster share; the form of a record and the rule by which two
-// copies of one merge are those of the whole.
+// Package catalog holds what should be: the deployed functions, the nodes, and what else the nodes of a cluster agree on, as versioned
+// records that survive a restart. Catalog is one node's copy, which works alone; Replica keeps the copies of a cluster equal:
+// digests and announcements travel by gossip, records by calls between nodes. DESIGN.md beside this file walks the failures.
 package catalog
 
 import (
@@ -10,14 +10,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
-// Kind says what a record is about.
+// Kind says what a record is about: 1 to 16 small letters and hyphens. Kinds that a version does not know are carried all the same.
 type Kind string
 
-// KindFunction is a deployed function; the key is its name.
-const KindFunction Kind = "function"
+// Kinds of records. Except for functions and nodes the bodies are opaque here.
+const (
+	KindFunction   Kind = "function"   // a deployed function; the key is its name
+	KindNode       Kind = "node"       // what a node says about itself, its only writer; the key is its id
+	KindConfig     Kind = "config"     // settings of the cluster
+	KindTrust      Kind = "trust"      // keys of operators
+	KindRevocation Kind = "revocation" // nodes that are no members any more; the key is the id
+	KindKeyring    Kind = "keyring"    // ids of the keys of gossip, never the keys
+)
 
 // Record is one piece of desired state. It is immutable.
 type Record struct {
@@ -28,23 +36,63 @@ type Record struct {
 	// counter, always more than that of the record it replaces.
 	Ver     uint64
 	Writer  string // id of the node that made the change
-	Deleted bool   // a tombstone: Body is empty
+	Deleted bool   // a tombstone
 	Body    []byte // what the kind makes of it
 	Sig     []byte // over Signed, by who ordered the change; empty where nobody asks for it
 }
 
-// MaxBody is the longest body in bytes.
-const MaxBody = 192 << 10
+// Bounds of a record, in bytes.
+const (
+	MaxBody = 192 << 10
+	MaxKey  = 200
+	maxKind = 16
+	maxName = 32 // of a writer: as long as a member's name may be
+	maxSig  = 8 << 10
+)
+
+// check says why r is not one that a catalog may hold, whoever signed it.
+func (r Record) check() error {
+	switch {
+	case !r.Kind.valid():
+		return fmt.Errorf("%w: a kind is 1 to %d small letters and hyphens, not %q", errRecord, maxKind, r.Kind)
+	case r.Key == "" || len(r.Key) > MaxKey || strings.ContainsRune(r.Key, 0):
+		return fmt.Errorf("%w: a key has 1 to %d bytes", errRecord, MaxKey)
+	case r.Writer == "" || len(r.Writer) > maxName || r.Ver == 0:
+		return fmt.Errorf("%w: it has no writer or version", errRecord)
+	case len(r.Body) > MaxBody || len(r.Sig) > maxSig:
+		return fmt.Errorf("%w: it takes %d bytes", errRecord, len(r.Body)+len(r.Sig))
+	case r.Kind == KindNode && !r.Deleted && r.Key != r.Writer:
+		return fmt.Errorf("%w: %s describes node %s", errRecord, r.Writer, r.Key)
+	}
+	return nil
+}
+
+func (k Kind) valid() bool {
+	for _, c := range []byte(k) {
+		if (c < 'a' || c > 'z') && c != '-' {
+			return false
+		}
+	}
+	return len(k) > 0 && len(k) <= maxKind
+}
 
 // NextVersion returns the version of a change made at now of a record whose version is prev (0 = there is none). It is more than
 // prev whatever the clock says.
 func NextVersion(prev uint64, now time.Time) uint64 {
-	ms := now.UnixMilli()
-	if ms < 0 || ms >= 1<<48 {
-		ms = 0 // a clock that far off says nothing
-	}
-	return max(prev+1, uint64(ms)<<16)
+	return max(prev+1, versionAt(now))
 }
+
+// versionAt is the first version of a moment; 0 when the clock is so far off that it says nothing.
+func versionAt(t time.Time) uint64 {
+	ms := t.UnixMilli()
+	if ms < 0 || ms >= 1<<48 {
+		return 0
+	}
+	return uint64(ms) << 16
+}
+
+// timeOf is the moment a version was made at, if its writer's clock was right.
+func timeOf(ver uint64) time.Time { return time.UnixMilli(int64(ver >> 16)) }
 
 // Merge returns the one of two copies of a record that every node agrees on: that of the higher version; of equal versions, which
 // two nodes may have given at the same time, that of the greater writer, then of the greater hash of the body. It is

@@ -1,0 +1,235 @@
+package catalog
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	saveEvery    = 30 * time.Minute
+	touchEvery   = time.Hour     // a call though all is equal: who never calls learns nothing of who is away
+	contactFirst = time.Hour     // with others, before anything is collected
+	contactGap   = 3 * time.Hour // more without a call, and contact begins anew
+)
+
+// Run tells the others what changes here and gets what changed there, until ctx ends; then it returns nil.
+func (r *Replica) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.announce(ctx) })
+	wg.Go(func() { r.takeInline(ctx) })
+	for range workers {
+		wg.Go(func() { r.work(ctx) })
+	}
+	r.tend(ctx)
+	wg.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := r.save(last, marks{}); err != nil {
+		r.options.Log.Warn("how long this node ran was not saved; tombstones are kept a little longer", "error", err)
+	}
+	return nil
+}
+
+func (r *Replica) announce(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-r.said:
+			if err := r.options.Announce(b); err != nil {
+				r.options.Log.Debug("an announcement was not taken; digests make up for it", "error", err)
+			}
+		}
+	}
+}
+
+// takeInline takes over records that came whole by gossip and carry a good signature, as many as have come in one step.
+func (r *Replica) takeInline(ctx context.Context) {
+	for {
+		var batch []Record
+		select {
+		case <-ctx.Done():
+			return
+		case first := <-r.inline:
+			batch = append(batch, first)
+		}
+		for len(batch) < maxStep && len(r.inline) > 0 {
+			batch = append(batch, <-r.inline)
+		}
+		if _, err := r.catalog.apply(ctx, batch, ""); err != nil && ctx.Err() == nil {
+			r.options.Log.Warn("changes of other nodes cannot be stored; they will be asked for again", "error", err)
+		}
+	}
+}
+
+// tend does what time asks for.
+func (r *Replica) tend(ctx context.Context) {
+	save, touch := time.NewTicker(saveEvery), time.NewTicker(touchEvery)
+	defer save.Stop()
+	defer touch.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-save.C:
+			if err := r.collect(ctx); err != nil && ctx.Err() == nil {
+				r.options.Log.Warn("the catalog's state cannot be saved; trying again later", "error", err)
+			}
+		case <-touch.C:
+			r.touch()
+		}
+	}
+}
+
+// touch lets a peer be called that was heard of lately.
+func (r *Replica) touch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.peers { // any: the order of maps is random
+		if time.Since(p.heard) < offsetLasts {
+			p.urgent = true
+			p.schedule(spreadCalls)
+			r.signal()
+			return
+		}
+	}
+}
+
+func (r *Replica) save(ctx context.Context, m marks) error {
+	return r.catalog.alter(ctx, func(*Snapshot) (*alteration, error) {
+		op, then, err := r.catalog.horizon.saved(m)
+		return r.catalog.saving(op, then), err
+	})
+}
+
+// collect saves the state and drops tombstones that are older than the horizon [C4]. Only who has had company for an hour may: a site that
+// was switched off for months must not lock its members out.
+func (r *Replica) collect(ctx context.Context) error {
+	r.mu.Lock()
+	company := !r.met1st.IsZero() && time.Since(r.metLast) <= contactGap && r.metLast.Sub(r.met1st) >= contactFirst
+	r.mu.Unlock()
+	if !company {
+		return r.save(ctx, marks{})
+	}
+	return r.catalog.alter(ctx, func(now *Snapshot) (*alteration, error) {
+		ids, floor := r.catalog.collectable(now, r.options.Keep)
+		op, then, err := r.catalog.horizon.saved(marks{floor: floor})
+		a := r.catalog.saving(op, then)
+		a.drop = ids
+		return a, err
+	})
+}
+
+// met notes a call with a node, known by its certificate.
+func (r *Replica) met(node string, g greeting) {
+	r.catalog.horizon.tells(node, g.marks)
+	r.catalog.clocks.heard(node, g.clock, r.catalog.options.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); r.metLast.IsZero() || now.Sub(r.metLast) > contactGap {
+		r.met1st, r.metLast = now, now
+	} else {
+		r.metLast = now
+	}
+}
+
+// work calls peers there is a reason to call, one at a time each.
+func (r *Replica) work(ctx context.Context) {
+	for {
+		node, ok := r.next(ctx)
+		if !ok {
+			return
+		}
+		changed, err := r.call(ctx, node)
+		r.done(node, changed, err)
+	}
+}
+
+// next waits for a peer to call.
+func (r *Replica) next(ctx context.Context) (node string, ok bool) {
+	for {
+		r.mu.Lock()
+		soonest := time.Hour
+		for name, p := range r.peers {
+			if p.busy || p.due.IsZero() {
+				continue
+			}
+			wait := time.Until(p.due)
+			if wait <= 0 {
+				p.busy, p.due = true, time.Time{}
+				r.mu.Unlock()
+				return name, true
+			}
+			soonest = min(soonest, wait)
+		}
+		wake := r.wake
+		r.mu.Unlock()
+		t := time.NewTimer(soonest)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return "", false
+		case <-wake:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// done notes what came of a call, and when the next may be.
+func (r *Replica) done(node string, changed int, err error) {
+	mine := r.catalog.Snapshot().Root()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.peers[node]
+	if p == nil {
+		return
+	}
+	p.busy, p.failed, p.called = false, err != nil, time.Now()
+	p.compare = p.root != mine
+	switch {
+	case err != nil:
+		p.longer()
+		p.urgent = false
+		r.options.Log.Debug("a replica cannot be asked", "node", node, "error", err, "again", p.pause)
+		r.elsewhere(node, p)
+	case changed > 0 || !p.compare:
+		p.pause, p.urgent = 0, false
+	default:
+		p.longer()
+		p.urgent, p.fruitless = false, [2][hashSize]byte{mine, p.root}
+	}
+	p.due = time.Time{}
+	if p.compare || len(p.wants) > 0 {
+		p.due = time.Now().Add(jittered(p.pause))
+	}
+	r.signal()
+}
+
+func (p *peer) longer() { p.pause = min(max(2*p.pause, firstPause), lastPause) }
+
+// elsewhere asks another peer for what this one did not give. Three tries; then it is up to digests. The caller holds mu.
+func (r *Replica) elsewhere(node string, p *peer) {
+	var others []string
+	for name, o := range r.peers {
+		if name != node && o.pause == 0 && time.Since(o.heard) < offsetLasts {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others)
+	for id, w := range p.wants {
+		delete(p.wants, id)
+		r.wanted--
+		if w.tries++; w.tries >= 3 || len(others) == 0 {
+			continue
+		}
+		o := r.peers[pick(others)]
+		if _, asked := o.wants[id]; !asked {
+			r.wanted++
+		}
+		o.wants[id] = w
+		o.schedule(spreadCalls)
+	}
+}
