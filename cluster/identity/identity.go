@@ -62,6 +62,9 @@ func (n Node) Fingerprint() (f [16]byte) {
 func IDOf(fingerprint [16]byte) string { return spell(fingerprint[:10]) }
 
 // idOf returns the id of a node by its public key; "" when that is not of the kind nodes have.
+// IDOfKey returns the id of the node that has this key.
+func IDOfKey(key ed25519.PublicKey) string { return idOf(key) }
+
 func idOf(public any) string {
 	key, ok := public.(ed25519.PublicKey)
 	if !ok || len(key) != ed25519.PublicKeySize {

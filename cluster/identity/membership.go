@@ -88,7 +88,9 @@ func settle(dir string, node Node, g Grant, clock func() time.Time) (*Membership
 	if err := writeSealed(dir, membershipFile, membershipWhat, g); err != nil {
 		return nil, err
 	}
-	return hold(dir, node, s, clock), nil
+	m := hold(dir, node, s, clock)
+	m.issued.Store(m.clock().UnixNano())
+	return m, nil
 }
 
 func hold(dir string, node Node, s *standing, clock func() time.Time) *Membership {
@@ -253,6 +255,9 @@ func (m *Membership) Watch() <-chan struct{} {
 
 // Cluster is the cluster's name.
 func (m *Membership) Cluster() string { return m.now.Load().grant.Cluster }
+
+// CA is the authority's certificate, DER. It is not to be changed.
+func (m *Membership) CA() []byte { return m.now.Load().grant.CA }
 
 // ID is the id of this node.
 func (m *Membership) ID() string { return m.node.ID }
