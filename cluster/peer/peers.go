@@ -216,7 +216,9 @@ func faultOf(op, node string, status int, body []byte) *function.Error {
 		f.Class, f.Kind = function.ClassOverload, KindDraining
 	case http.StatusTooManyRequests:
 		f.Class = function.ClassOverload
-	case http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusNotFound, http.StatusForbidden:
+	case http.StatusNotFound:
+		f.Class, f.Kind = function.ClassNotHere, kindAbsent
+	case http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusForbidden:
 		f.Class = function.ClassNotHere
 	}
 	return f
@@ -233,12 +235,20 @@ func unexpected(op, node string, status int) *function.Error {
 		e.Kind, e.Err = KindDenied, errors.New("it does not let this node in")
 		e.Hint = "see whether this node was revoked or its certificate ran out: mayfly status"
 	case status == http.StatusNotFound:
-		e.Kind = "absent"
+		e.Kind = kindAbsent
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		e.Kind = kindPastEnd
 	case status >= http.StatusInternalServerError:
 		e.Class, e.Hint = function.ClassRetry, "look at the log of that node"
 	}
 	return e
 }
+
+// Kinds of errors of Blob.
+const (
+	kindAbsent  = "absent"
+	kindPastEnd = "past-end" // the module has no more bytes than were there
+)
 
 // host stands for the node in requests: the connection says who it is.
 const host = "peer"
@@ -293,7 +303,11 @@ func (p *Peers) Blob(ctx context.Context, node string, d function.Digest, from i
 		defer func() { _ = resp.Body.Close() }() // an error's
 		if resp.StatusCode >= http.StatusBadRequest {
 			text, _ := readAll(resp, MaxDesk) // what cannot be read says nothing
-			return nil, 0, faultOf("fetch module", node, resp.StatusCode, text)
+			f := faultOf("fetch module", node, resp.StatusCode, text)
+			if f.Kind == kindPastEnd && from == 0 {
+				f.Kind = KindProtocol // nothing ends before its first byte
+			}
+			return nil, 0, f
 		}
 		return nil, 0, &function.Error{Op: "fetch module", Subject: node, Class: function.ClassNotHere, Kind: KindProtocol, Err: err}
 	}
