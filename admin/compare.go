@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"time"
 
 	"mayfly/function"
 )
@@ -77,8 +76,8 @@ func flatten(out []Attr, name string, v reflect.Value, unit string) []Attr {
 
 // leaf returns a value that has no parts as a manifest would say it, "" for nothing.
 func leaf(v reflect.Value, unit string) (string, bool) {
-	if s, ok := v.Interface().(fmt.Stringer); ok { // a pattern, a duration
-		if d, isTime := v.Interface().(time.Duration); isTime && d == 0 {
+	if s, ok := v.Interface().(fmt.Stringer); ok { // a pattern, a duration, a rate
+		if v.IsZero() {
 			return "", true
 		}
 		return s.String(), true

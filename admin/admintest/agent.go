@@ -36,6 +36,8 @@ type Agent struct {
 	admin.Feeds
 	Now  func() time.Time
 	Stat admin.Status // what Status answers, besides functions and dead letters
+	Site *Site        // alone, until it makes or joins a cluster
+	Keep admin.Access // API tokens; nil = it keeps none
 
 	mu        sync.Mutex
 	functions map[string]deployed
@@ -67,15 +69,20 @@ var (
 
 // New returns an agent whose clock says now.
 func New(now func() time.Time) *Agent {
-	return &Agent{
+	a := &Agent{
 		Feeds: admin.NewFeeds(100, 100), Now: now, Stat: Healthy(now()),
 		functions: map[string]deployed{}, subs: map[*subscriber]struct{}{}, retained: map[string]event.Message{},
 	}
+	a.Site = newSite(a)
+	return a
 }
 
 // Backend returns all of a for a server.
 func (a *Agent) Backend() admin.Backend {
-	return admin.Backend{Functions: a, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a}
+	return admin.Backend{
+		Functions: a, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a,
+		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep,
+	}
 }
 
 func notFound(op, what, name string) error {
@@ -100,6 +107,9 @@ func (a *Agent) Deploy(_ context.Context, d admin.Deployment, progress func(admi
 		Digest: d.Digest.String(), ModuleBytes: int64(len(d.Module)), ABI: string(function.ABIMayfly),
 		Revision: a.functions[d.Manifest.Name].Revision + 1, Deployed: a.Now(), Triggers: []admin.Trigger{}, Manifest: string(d.Source),
 	}
+	for _, c := range d.Manifest.Config {
+		f.Config = append(f.Config, admin.Attr{Name: c.Key, Value: c.Value})
+	}
 	for _, t := range d.Manifest.MQTT {
 		f.Triggers = append(f.Triggers, admin.Trigger{Name: "mqtt[0]", Spec: t.Topic.String() + " qos 1", State: admin.StateReady})
 	}
@@ -117,7 +127,7 @@ func (a *Agent) List(context.Context) ([]admin.Function, error) {
 	defer a.mu.Unlock()
 	var out []admin.Function
 	for _, f := range a.functions {
-		f.Manifest = ""
+		f.Manifest, f.Config = "", nil
 		out = append(out, f.Function)
 	}
 	slices.SortFunc(out, func(x, y admin.Function) int { return strings.Compare(x.Name, y.Name) })
@@ -196,6 +206,9 @@ func (a *Agent) Status(ctx context.Context) (admin.Status, error) {
 	st := a.Stat
 	list, err := a.List(ctx)
 	st.Functions = list
+	a.Site.mu.Lock()
+	st.Cluster = a.Site.cluster
+	a.Site.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st.DeadLetters = admin.Backlog{Count: int64(len(a.letters))}

@@ -19,9 +19,9 @@ type app struct {
 	process
 	client *admin.Client
 
-	socket string
-	quiet  bool
-	yes    bool
+	reach reach
+	quiet bool
+	yes   bool
 
 	outTTY bool // a person reads standard output
 	errTTY bool // a person reads standard error
@@ -48,25 +48,20 @@ says is published, stored or returned.`,
   mayfly sub 'plant/#'                  watch what is published
   mayfly pub plant/7/temp '{"t": 91}'   make an event
   mayfly events tail                    see what became of it, and why`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if a.socket != "" {
-				a.client = admin.NewClient(a.socket)
-			}
-			return nil
-		},
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.connect(cmd.Context()) },
 	}
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(flagError)
-	flags := root.PersistentFlags()
-	flags.StringVar(&a.socket, "socket", "", "admin socket of the agent (env MAYFLY_SOCKET)")
-	flags.BoolVar(&a.quiet, "quiet", false, "no progress and no notes")
+	a.reach.flags(root)
+	root.PersistentFlags().BoolVar(&a.quiet, "quiet", false, "no progress and no notes")
 	root.AddGroup(
 		&cobra.Group{ID: "author", Title: "Author:"}, &cobra.Group{ID: "ship", Title: "Ship:"},
-		&cobra.Group{ID: "understand", Title: "Understand:"}, &cobra.Group{ID: "data", Title: "Data:"}, &cobra.Group{ID: "care", Title: "Care:"},
+		&cobra.Group{ID: "understand", Title: "Understand:"}, &cobra.Group{ID: "data", Title: "Data:"},
+		&cobra.Group{ID: "cluster", Title: "Cluster:"}, &cobra.Group{ID: "care", Title: "Care:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
@@ -75,9 +70,10 @@ says is published, stored or returned.`,
 		}
 	}
 	add("author", buildCommand(a), testCommand(a))
-	add("ship", deployCommand(a), fnCommand(a))
-	add("understand", statusCommand(a), eventsCommand(a), logsCommand(a), dlqCommand(a))
+	add("ship", planCommand(a), capsCommand(a), deployCommand(a), fnCommand(a))
+	add("understand", statusCommand(a), explainCommand(a), eventsCommand(a), logsCommand(a), dlqCommand(a))
 	add("data", pubCommand(a), subCommand(a), invokeCommand(a))
+	add("cluster", initCommand(a), tokenCommand(a), joinCommand(a), nodesCommand(a), drillCommand(a), keyringCommand(a), accessCommand(a))
 	add("care", configCommand(a), versionCommand(a), manCommand(a))
 	root.AddCommand(exitCodesTopic())
 	root.InitDefaultCompletionCmd(a.process.Args...)

@@ -17,7 +17,9 @@ import (
 type deployOptions struct {
 	wait    bool
 	dryRun  bool
+	allow   bool
 	timeout time.Duration
+	spread  time.Duration
 	set     []string
 }
 
@@ -29,7 +31,11 @@ func deployCommand(a *app) *cobra.Command {
 		Long: `Deploy the function of a folder (default: this one) to the agent, or replace it.
 
 The agent checks manifest and module, compiles it and opens its triggers. Events that run meanwhile end with the
-version they began with.`,
+version they began with. In a cluster it is then waited for until every live node has it; exit code 7 says that one had
+not in time, and it gets there by itself later.
+
+A version that asks for permissions which the deployed one does not have is refused, unless you say that it shall have
+them. See mayfly plan and mayfly caps diff.`,
 		Example: `  mayfly deploy examples/convert
   mayfly deploy --dry-run                 everything that could fail, without changing anything
   mayfly deploy --set limit_c=80 --wait`,
@@ -39,6 +45,8 @@ version they began with.`,
 	flags.BoolVarP(&o.wait, "wait", "w", false, "wait until its triggers are open")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check and compile, change nothing")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long --wait waits")
+	flags.DurationVar(&o.spread, "nodes-timeout", 10*time.Second, "how long every live node of the cluster may take to have it (0 = do not wait)")
+	flags.BoolVar(&o.allow, "allow-new-permissions", false, "let it have permissions that the deployed version does not have")
 	flags.StringArrayVar(&o.set, "set", nil, "replace a value of [config]: KEY=VALUE (repeatable)")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -61,12 +69,16 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 		return err
 	}
 	began := a.Now()
-	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun}
+	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun, AllowNewPermissions: o.allow}
 	f, err := a.client.Deploy(ctx, req, module, func(s admin.Progress) {
 		a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
 	})
 	if err == nil && o.wait && !o.dryRun {
 		f, err = a.await(ctx, f, o.timeout)
+	}
+	nodes := ""
+	if err == nil && o.spread > 0 && !o.dryRun {
+		nodes, err = a.awaitNodes(ctx, f, o.spread)
 	}
 	a.progress("")
 	if err != nil {
@@ -76,7 +88,7 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	if o.dryRun {
 		did = "could be deployed; nothing was changed"
 	}
-	a.note("%s %s %s in %s", f.Name, f.Version, did, micros(a.Now().Sub(began).Microseconds()))
+	a.note("%s %s %s%s in %s", f.Name, f.Version, did, nodes, micros(a.Now().Sub(began).Microseconds()))
 	v := functionView(a)
 	v.detail = func(w io.Writer, f admin.Function, _ bool) { a.deployLine(w, f) }
 	return one(a, out, v, f)

@@ -11,6 +11,9 @@ import (
 	"mayfly/function"
 )
 
+// exitDiffers is what plan and caps diff say when there is a difference; an error of theirs is exitFailed.
+const exitDiffers = 2
+
 // Exit codes. They are documented and never change their meaning.
 const (
 	exitOK          = 0
@@ -22,6 +25,7 @@ const (
 	exitFunction    = 6
 	exitTimeout     = 7
 	exitNotReady    = 8
+	exitNoPlace     = 9
 	exitInterrupted = 130
 )
 
@@ -35,12 +39,15 @@ func exitCodesTopic() *cobra.Command {
     1  it failed: the agent refused, or could not do it
     2  the command line or a file named in it is wrong; nothing was changed
     3  no agent answers
-    4  there is no such function, dead letter, file or broker
+    4  there is no such function, dead letter, node, token, file or broker
     5  you may not: the agent or the system denied it
     6  it ran, but not well: invoke ended in retry, reject or a trap; a test failed
     7  the time given was not enough
     8  status --check: the agent is not ready
-  130  interrupted`,
+    9  drill: something would have no place
+  130  interrupted
+
+mayfly plan and mayfly caps diff say whether something differs: 0 nothing, 2 something, 1 any error.`,
 	}
 }
 
@@ -73,6 +80,9 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		hint, code = e.hint, exitUsage
 	} else if e, ok := errors.AsType[*function.Error](err); ok {
 		hint, code = e.Hint, codeOf(e.Kind)
+	}
+	if cmd.Annotations[differs] != "" {
+		code = exitFailed
 	}
 	fmt.Fprintf(a.Stderr, "error: %s\n", indent(escapeText(err.Error()), "       "))
 	fmt.Fprintf(a.Stderr, "next:  %s\n", indent(escapeText(orElse(hint, defaultHint(cmd, code))), "       "))

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mayfly/admin"
+	"mayfly/internal/nearest"
 )
 
 type logsOptions struct {
@@ -54,7 +55,7 @@ func (a *app) logs(ctx context.Context, name string, o logsOptions, out format) 
 	levels := []string{"", "debug", "info", "warn", "error"}
 	if !slices.Contains(levels, o.level) {
 		e := &usageError{text: fmt.Sprintf("--level %q: want debug, info, warn or error", o.level)}
-		if guess := closest(o.level, levels[1:]); guess != "" {
+		if guess := nearest.To(o.level, levels[1:]); guess != "" {
 			e.text += fmt.Sprintf("; did you mean %q?", guess)
 		}
 		return e

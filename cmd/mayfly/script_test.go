@@ -32,6 +32,9 @@ func noon() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 //	agent broken              make it not ready
 //	agent letter FUNCTION DATA    give up an event
 //	agent retain TOPIC DATA   publish a retained message
+//	agent cluster             make a cluster of three
+//	agent lose NODE           make a node be down
+//	agent late NODE           make a node not hear of deployments
 //	wasm FILE LINES...        write a module that does what the lines say
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -126,6 +129,12 @@ func scriptAgent(ts *testscript.TestScript, _ bool, args []string) {
 			&function.Error{Op: "run", Subject: args[1], Class: function.ClassRetry, Kind: "trap", Err: errors.New("unreachable\x1b[31m executed")})
 	case "retain":
 		ts.Check(a.Publish(context.Background(), event.Message{Topic: args[1], Data: []byte(args[2]), Retain: true}))
+	case "cluster":
+		a.Site.Grow()
+	case "lose":
+		a.Site.Lose(args[1])
+	case "late":
+		a.Site.Delay(args[1], true)
 	default:
 		ts.Fatalf("agent %s is unknown", args[0])
 	}

@@ -54,6 +54,9 @@ func (a *app) statusDetail(w io.Writer, s admin.Status, wide bool) {
 	}
 	fields(w, "node", fmt.Sprintf("%s (%s), mayfly %s on %s, up %s", s.Node.Name, s.Node.ID, s.Node.Version, s.Node.Arch,
 		duration(time.Duration(s.Node.UptimeSeconds)*time.Second)))
+	if c := s.Cluster; c != nil {
+		fields(w, "cluster", fmt.Sprintf("%s (%s), %s", c.Name, c.ID, plural(int64(c.Members), "live member")))
+	}
 	for _, b := range s.Brokers {
 		a.brokerDetail(w, b)
 	}

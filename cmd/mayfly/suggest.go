@@ -10,48 +10,8 @@ import (
 
 	"mayfly/admin"
 	"mayfly/function"
+	"mayfly/internal/nearest"
 )
-
-// closest returns the name that s is most likely a slip of, or "".
-func closest(s string, names []string) string {
-	best, at := "", 1+len(s)/3
-	for _, name := range names {
-		d := distance(strings.ToLower(s), strings.ToLower(name))
-		if strings.HasPrefix(name, s) && s != "" {
-			d = min(d, 1)
-		}
-		if d <= at && (best == "" || d < at) {
-			best, at = name, d
-		}
-	}
-	return best
-}
-
-// distance counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
-func distance(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	rows := make([][]int, len(x)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(y)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		for j := 1; j <= len(y); j++ {
-			same := 1
-			if x[i-1] == y[j-1] {
-				same = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+same)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(x)][len(y)]
-}
 
 // unknownCommand answers a group that was called without a verb, or with one it does not have.
 func unknownCommand(cmd *cobra.Command, args []string) error {
@@ -71,7 +31,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		}
 	}
 	e := &usageError{text: fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath()), hint: cmd.CommandPath() + " --help"}
-	if name := closest(args[0], names); name != "" {
+	if name := nearest.To(args[0], names); name != "" {
 		e.text += fmt.Sprintf("; did you mean %q?", name)
 		e.hint = cmd.CommandPath() + " " + name
 	}
@@ -93,7 +53,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	cmd.Flags().VisitAll(collect)
 	cmd.InheritedFlags().VisitAll(collect)
-	if name := closest(missing.GetSpecifiedName(), names); name != "" && len(missing.GetSpecifiedName()) > 1 {
+	if name := nearest.To(missing.GetSpecifiedName(), names); name != "" && len(missing.GetSpecifiedName()) > 1 {
 		e.text += fmt.Sprintf("; did you mean --%s?", name)
 	}
 	return e
@@ -101,28 +61,46 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // noSuch adds the name that was probably meant to an agent's "there is no such function".
 func (a *app) noSuch(cmd *cobra.Command, name string, err error) error {
+	return didYouMean(err, name, "mayfly fn show", "mayfly fn ls", func() []string {
+		list, err := a.client.Functions(cmd.Context())
+		if err != nil {
+			return nil // the first error says enough
+		}
+		var names []string
+		for _, f := range list {
+			names = append(names, f.Name)
+		}
+		return names
+	})
+}
+
+// didYouMean adds the one of names that was probably meant to a KindNotFound, and what to type: show with that name, or all.
+func didYouMean(err error, name, show, all string, names func() []string) error {
 	fe, ok := errors.AsType[*function.Error](err)
 	if !ok || fe.Kind != admin.KindNotFound {
 		return err
 	}
-	list, listErr := a.client.Functions(cmd.Context())
-	if listErr != nil {
-		return err // the first error says enough
-	}
-	var names []string
-	for _, f := range list {
-		names = append(names, f.Name)
-	}
-	out := *fe
-	switch guess := closest(name, names); {
+	out, known := *fe, names()
+	switch guess := nearest.To(name, known); {
 	case guess != "":
 		out.Err = fmt.Errorf("%w; did you mean %q?", fe.Err, guess)
-		out.Hint = "mayfly fn show " + guess
-	case len(names) == 0:
+		out.Hint = show + " " + guess
+	case len(known) == 0:
 		out.Hint = "nothing is deployed yet: mayfly deploy DIR"
 	default:
-		out.Hint = "mayfly fn ls"
+		out.Hint = all
 	}
+	return &out
+}
+
+// hinted says what to type where an error does not.
+func hinted(err error, hint string) error {
+	fe, ok := errors.AsType[*function.Error](err)
+	if !ok || fe.Hint != "" || fe.Kind != admin.KindNotFound {
+		return err
+	}
+	out := *fe
+	out.Hint = hint
 	return &out
 }
 

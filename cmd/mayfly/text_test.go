@@ -40,30 +40,6 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	names := []string{"status", "deploy", "events", "dlq", "fn"}
-	for in, want := range map[string]string{
-		"stauts": "status", "statsu": "status", "depoly": "deploy", "deploi": "deploy", "event": "events", "ev": "events",
-		"dqlq": "dlq", "kubectl": "", "x": "", "": "",
-	} {
-		if got := closest(in, names); got != want {
-			t.Errorf("closest(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-// The distance is one: zero for equals only, symmetric, at most the longer length.
-func TestDistance(t *testing.T) {
-	word := rapid.StringMatching(`[abc]{0,6}`)
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := word.Draw(t, "a"), word.Draw(t, "b")
-		d := distance(a, b)
-		if d != distance(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
-			t.Fatalf("distance(%q, %q) = %d", a, b, d)
-		}
-	})
-}
-
 func TestTemplate(t *testing.T) {
 	fill := newTemplate(`{"n":{{n}},"o":{"p":{{ now }}}, {{x}} {{n }}`, true)
 	got, err := fill(7, time.Date(2026, 11, 22, 12, 0, 0, 5, time.UTC))

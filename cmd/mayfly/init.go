@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mayfly/admin"
+)
+
+func initCommand(a *app) *cobra.Command {
+	var req admin.InitRequest
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a cluster, of which this node is the first",
+		Long: `Make a cluster of which this node is the first. The agent makes the cluster's authority, its gossip key and a
+certificate for itself; what is deployed goes on running. Others join with a token: mayfly token create.`,
+		Example: "  mayfly init --cluster plant\n  mayfly token create",
+		Args:    arguments(),
+	}
+	cmd.Flags().StringVar(&req.Name, "cluster", "", "name of the cluster (default: the agent chooses)")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.client.Init(cmd.Context(), req)
+		if err != nil {
+			return err
+		}
+		a.note("next: mayfly token create, and on the other device: mayfly join TOKEN --via HOST:PORT")
+		return one(a, *out, clusterView(a), c)
+	}
+	return cmd
+}
+
+func joinCommand(a *app) *cobra.Command {
+	via := ""
+	cmd := &cobra.Command{
+		Use:   "join TOKEN --via HOST:PORT",
+		Short: "Make this node a member of a cluster",
+		Long: `Make this node a member of a cluster. The token says which authority to trust, so nobody in between can offer
+another; it comes from mayfly token create on a member. TOKEN may be @FILE, or - for standard input, so that it is not
+seen in the list of processes.
+
+--via is any member; the port is that of calls between nodes, the one after gossip, 7947 by default.`,
+		Example: "  mayfly join @token --via 192.168.1.20:7947",
+		Args:    arguments("TOKEN"),
+	}
+	cmd.Flags().StringVar(&via, "via", "", "a member to join by: HOST:PORT")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if via == "" {
+			return &usageError{text: "mayfly join: --via is missing", hint: "name any member: mayfly join TOKEN --via HOST:7947"}
+		}
+		token, err := a.data(args[0])
+		if err != nil {
+			return err
+		}
+		c, err := a.client.Join(cmd.Context(), admin.JoinRequest{Token: strings.TrimSpace(string(token)), Via: via})
+		if err != nil {
+			return err
+		}
+		a.note("next: mayfly nodes ls")
+		return one(a, *out, clusterView(a), c)
+	}
+	return cmd
+}
+
+func clusterView(a *app) view[admin.Cluster] {
+	return view[admin.Cluster]{
+		name: func(c admin.Cluster) string { return c.ID },
+		detail: func(w io.Writer, c admin.Cluster, _ bool) {
+			fields(w, "cluster", fmt.Sprintf("%s (%s)", c.Name, c.ID), "node", c.Node, "authority", c.CA,
+				"members", fmt.Sprintf("%d live", c.Members), "since", a.age(c.Since)+" ago")
+		},
+	}
+}
