@@ -55,6 +55,7 @@ func run(t *testing.T, sizes, out string) error {
 		synctest.Test(t, func(t *testing.T) { rows = append(rows, simulate(t, n)...) })
 		fmt.Printf("%d nodes took %v of real time\n", n, time.Since(began).Round(time.Second))
 	}
+	rows = append(rows, placements()...)
 	if err := write(out, rows); err != nil {
 		return err
 	}
