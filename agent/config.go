@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/function"
+	"mayfly/triggers/gateway/issuer"
 	"mayfly/triggers/mqtt"
 )
 
@@ -20,6 +22,7 @@ type Config struct {
 	Brokers  map[string]BrokerConfig `json:"broker" doc:"MQTT brokers by name; triggers that name none use the default one"`
 	Gateway  GatewayConfig           `json:"gateway" doc:"functions over HTTP"`
 	Admin    AdminConfig             `json:"admin" doc:"the operator's door"`
+	Cluster  ClusterConfig           `json:"cluster" doc:"the other devices of this site; has no effect until mayfly init or mayfly join"`
 	Limits   LimitsConfig            `json:"limits" doc:"bounds of the whole agent"`
 	Store    StoreConfig             `json:"store" doc:"what must survive a power cut"`
 	Log      LogConfig               `json:"log" doc:"the agent's own log, on standard error"`
@@ -54,21 +57,48 @@ type BrokerConfig struct {
 	ServerName   string        `json:"server_name" doc:"name expected in the broker's certificate; default: the URL's host"`
 	KeepAlive    time.Duration `json:"keep_alive" default:"30s" min:"1s" max:"5m" doc:"a silent link is found dead after this and ten seconds"`
 	InFlight     int           `json:"in_flight" default:"256" min:"1" max:"16384" doc:"publishes that wait for the broker's confirmation at once"`
+	BindClientID bool          `json:"bind_client_id" doc:"the broker ties client ids to users or certificates: in a cluster every node uses ids of its own, and what is published while a trigger changes its owner may be lost"`
 	Window       int           `json:"window" default:"20" min:"1" max:"65535" doc:"how many unacknowledged messages the broker sends; mosquitto's max_inflight_messages. When a trigger's window stays full its events spill to the journal"`
 }
 
 // GatewayConfig configures the HTTP gateway.
 type GatewayConfig struct {
-	Listen  string        `json:"listen" doc:"address such as \"127.0.0.1:8480\"; empty: no gateway. Off loopback it needs tokens"`
-	Tokens  string        `json:"tokens" doc:"file with one name and SHA-256 of a bearer token per line"`
-	Timeout time.Duration `json:"timeout" default:"30s" min:"100ms" max:"10m" doc:"longest wait for an answer"`
-	Waiting int           `json:"concurrency" default:"64" min:"1" max:"10000" doc:"requests at once; beyond it 503"`
+	Listen   string                  `json:"listen" doc:"address such as \"127.0.0.1:8480\"; empty: no gateway. Off loopback it needs cert and key, or plain = true"`
+	Cert     string                  `json:"cert" doc:"PEM file of its certificate; read again when it changes"`
+	Key      string                  `json:"key" doc:"PEM file of its key"`
+	ClientCA string                  `json:"client_ca" doc:"PEM file of the authority of callers' certificates, for routes with auth = \"mtls\""`
+	Plain    bool                    `json:"plain" doc:"HTTP without TLS off loopback too: only where something in front of it speaks TLS"`
+	Tokens   string                  `json:"tokens" doc:"file with a line NAME sha256:HASH [functions=a,b] [expires=TIME] for each token; read again when it changes"`
+	Issuers  map[string]IssuerConfig `json:"issuer" doc:"OpenID Connect providers whose tokens routes with auth = \"jwt\" ask for"`
+	Origins  []string                `json:"cors" doc:"origins of web pages that may read answers, such as \"https://app.example\"; \"*\": all"`
+	Rate     function.Rate           `json:"rate" doc:"requests of one caller to one route, such as \"10/s\", unless the manifest says another; empty: unlimited"`
+	Body     int64                   `json:"body" default:"1MiB" unit:"bytes" min:"1KiB" max:"256MiB" doc:"largest request; beyond it 413"`
+	Timeout  time.Duration           `json:"timeout" default:"30s" min:"100ms" max:"10m" doc:"longest wait for an answer"`
+	Waiting  int                     `json:"concurrency" default:"64" min:"1" max:"10000" doc:"requests at once; beyond it 503"`
+}
+
+// IssuerConfig configures one OpenID Connect provider.
+type IssuerConfig struct {
+	URL      string        `json:"url" doc:"as the provider writes it in its tokens; https, or http on this device"`
+	Audience []string      `json:"audience" doc:"a token must be meant for one of them; many providers put the client's id there"`
+	CA       string        `json:"ca" doc:"PEM file of authorities; default: the system's"`
+	MaxAge   time.Duration `json:"max_age" default:"24h" min:"1m" max:"2160h" doc:"how long the provider may be out of reach before its tokens are refused"`
+	Refresh  time.Duration `json:"refresh" default:"15m" min:"10s" max:"24h" doc:"how often its keys are fetched, at least twice in max_age: as long may a withdrawn key live on"`
 }
 
 // AdminConfig configures the operator's socket.
 type AdminConfig struct {
 	Socket string `json:"socket" doc:"path of the unix socket; default: /run/mayfly/admin.sock, or below XDG_RUNTIME_DIR"`
 	Group  string `json:"group" doc:"members may use the socket besides root and the agent's own user"`
+}
+
+// ClusterConfig says how the devices of a site reach each other.
+type ClusterConfig struct {
+	Listen    string   `json:"listen" default:"0.0.0.0:7946" doc:"address of gossip, UDP and TCP. Calls between nodes, mutual TLS, use the port after it"`
+	Advertise string   `json:"advertise" doc:"IP address at which others reach this node; default: found out"`
+	Seeds     []string `json:"seeds" doc:"members to look for besides the remembered ones, as \"node-id@host:port\""`
+	Zone      string   `json:"zone" doc:"part of the site, such as \"hall-2\": functions are placed in the own zone first"`
+	Allowed   []string `json:"allowed" doc:"networks members may be in, such as \"10.1.0.0/16\"; default: any"`
 }
 
 // LimitsConfig bounds the agent.
@@ -150,14 +180,36 @@ func (c *Config) Validate() map[string]error {
 			faults[fmt.Sprintf("embedded.listen[%d]", i)] = fmt.Errorf("%s can be reached from the network: it needs users, cert and key", address)
 		}
 	}
-	if c.Gateway.Listen != "" {
-		if host, _, err := net.SplitHostPort(c.Gateway.Listen); err != nil {
-			faults["gateway.listen"] = err
-		} else if !loopback(host) && c.Gateway.Tokens == "" {
-			faults["gateway.listen"] = fmt.Errorf("%s can be reached from the network: it needs tokens", c.Gateway.Listen)
+	c.Gateway.validate(faults)
+	return faults
+}
+
+func (g *GatewayConfig) validate(faults map[string]error) {
+	if (g.Cert == "") != (g.Key == "") {
+		faults["gateway.cert"] = errors.New("cert and key belong together")
+	}
+	if g.ClientCA != "" && g.Cert == "" {
+		faults["gateway.client_ca"] = errors.New("callers show certificates over TLS only: it needs cert and key")
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
+		if err := g.issuer(name).Check(); err != nil {
+			faults["gateway.issuer."+name] = err
 		}
 	}
-	return faults
+	if g.Listen == "" {
+		return
+	}
+	if host, _, err := net.SplitHostPort(g.Listen); err != nil {
+		faults["gateway.listen"] = err
+	} else if !loopback(host) && g.Cert == "" && !g.Plain {
+		faults["gateway.listen"] = fmt.Errorf("%s can be reached from the network: it needs cert and key, or plain = true", g.Listen)
+	}
+}
+
+// issuer returns the settings of the provider of that name as its package wants them.
+func (g *GatewayConfig) issuer(name string) issuer.Config {
+	c := g.Issuers[name]
+	return issuer.Config{Name: name, URL: c.URL, Audience: c.Audience, CA: c.CA, MaxAge: c.MaxAge, Refresh: c.Refresh}
 }
 
 // Trial is the configuration of an agent that answers dry runs only: no broker, no gateway, everything below dir.

@@ -3,12 +3,16 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"mayfly/admin"
 	"mayfly/agent/dispatch"
 	"mayfly/function"
 	"mayfly/triggers"
 	"mayfly/triggers/gateway"
+	"mayfly/triggers/gateway/issuer"
 )
 
 // doorway is the dispatcher as the gateway sees it.
@@ -21,7 +25,54 @@ func (d doorway) Invoke(ctx context.Context, c gateway.Call, r triggers.Receipt)
 
 // Post implements gateway.Functions.
 func (d doorway) Post(c gateway.Call, r triggers.Receipt) error {
-	return d.dispatch.Post(dispatch.Request{Function: c.Function, Trigger: c.Trigger, Event: c.Event}, r)
+	return d.dispatch.Post(dispatch.Request{Function: c.Function, Trigger: c.Trigger, Event: c.Event, Late: c.Late}, r)
+}
+
+// newGateway makes the gateway and what it checks callers with.
+func (a *Agent) newGateway() (*gateway.Gateway, error) {
+	g := &a.cfg.Gateway
+	c := gateway.Config{
+		Address: g.Listen, Functions: doorway{a.dispatch}, Names: a.names, Ready: a.ready.err, Log: a.log.With("part", "gateway"),
+		PlainHTTP: g.Plain, Origins: g.Origins, Rate: g.Rate, Built: built(), Issuers: map[string]gateway.Verifier{},
+		Limits: gateway.Limits{Concurrency: g.Waiting, Timeout: g.Timeout, Body: g.Body},
+	}
+	var err error
+	if g.Tokens != "" {
+		if c.Tokens, err = gateway.LoadTokens(g.Tokens); err != nil {
+			return nil, err
+		}
+	}
+	if g.Cert != "" {
+		cert, err := gateway.LoadCertificate(g.Cert, g.Key, g.ClientCA)
+		if err != nil {
+			return nil, err
+		}
+		c.TLS, c.Callers, c.Refresh = cert.Config(), g.ClientCA != "", []gateway.Refresher{cert}
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
+		i := g.issuer(name)
+		i.Dir, i.Built, i.Log = a.path("issuers"), c.Built, c.Log
+		known, err := issuer.New(i)
+		if err != nil {
+			return nil, err
+		}
+		a.issuers = append(a.issuers, known)
+		c.Issuers[name] = known
+	}
+	return gateway.New(c)
+}
+
+// runGateway serves requests, and keeps the keys of the issuers fresh meanwhile, until ctx ends.
+func (a *Agent) runGateway(ctx context.Context) error {
+	keys, stop := context.WithCancel(ctx)
+	var fresh sync.WaitGroup
+	for _, i := range a.issuers {
+		fresh.Go(func() { _ = i.Run(keys) }) // it ends with its context only
+	}
+	err := a.gateway.Run(ctx)
+	stop()
+	fresh.Wait()
+	return err
 }
 
 // serveRoutes makes the gateway serve the routes of functions.
@@ -33,7 +84,8 @@ func (a *Agent) serveRoutes(functions []*function.Function) {
 	for _, f := range functions {
 		for i, h := range f.Manifest.HTTP {
 			routes = append(routes, gateway.Route{
-				Function: f.Name(), Trigger: fmt.Sprintf("http[%d]", i), Summary: f.Manifest.Description, Route: h.Route(), Auth: string(h.Auth),
+				Function: f.Name(), Trigger: fmt.Sprintf("http[%d]", i), Summary: f.Manifest.Description, Route: h.Route(),
+				Auth: h.Auth, Require: h.Require, Rate: h.Rate, CallerRate: h.CallerRate,
 			})
 		}
 	}

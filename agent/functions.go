@@ -56,15 +56,6 @@ func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(ad
 
 // acceptable says why f cannot be deployed, before anything is done for it.
 func (a *Agent) acceptable(f *function.Function) error {
-	for i, h := range f.Manifest.HTTP {
-		if h.Auth == "jwt" {
-			return &function.Error{
-				Op: "deploy", Subject: f.Name(), Class: function.ClassReject, Kind: "not-supported",
-				Err:  fmt.Errorf("trigger.http[%d] (%s) asks for auth = \"jwt\", which this version does not check", i, h.Route()),
-				Hint: `auth = "token" asks for one of the tokens in the gateway's file; auth = "public" lets everybody call`,
-			}
-		}
-	}
 	for _, c := range f.Manifest.Cron {
 		if _, _, err := cron.Parse(f.Name(), c.Schedule); err != nil {
 			return err

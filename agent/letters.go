@@ -70,7 +70,7 @@ func (g *graves) Get(_ context.Context, id string) (admin.DeadLetter, error) {
 		out.Attrs = append(out.Attrs, admin.Attr{Name: "topic." + c.Name, Value: c.Value})
 	}
 	for _, u := range l.Event.User {
-		out.Attrs = append(out.Attrs, admin.Attr{Name: "user." + u.Name, Value: u.Value})
+		out.Attrs = append(out.Attrs, admin.Attr{Name: u.Shown(), Value: u.Value})
 	}
 	return out, nil
 }

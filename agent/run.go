@@ -143,7 +143,7 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 		return nil
 	})}
 	if a.gateway != nil {
-		flow = append(flow, c.start("gateway", a.gateway.Run))
+		flow = append(flow, c.start("gateway", a.runGateway))
 	}
 	flow = append(flow, inward[:len(inward)-1]...)
 	flow = append(flow, c.start("admin", func(ctx context.Context) error { return a.door.Run(ctx, a.socket) }))

@@ -19,6 +19,7 @@ type Request struct {
 	Event    *event.Event
 
 	Trace *function.Result // Invoke: gets a copy of the result, complete when the receipt is settled; nil = nobody looks
+	Late  triggers.Receipt // Post: settled when the event has run or was given up, unless the agent ends before; nil = nobody asks
 	Lane  string           // Post: events of one lane run one at a time, in the order posted; "" = no order
 	Also  []store.Op       // Post: becomes true together with the event
 }
@@ -75,7 +76,7 @@ func (d *Dispatcher) Post(q Request, r triggers.Receipt) error {
 			r.Settle(triggers.Settlement{Err: err})
 			return
 		}
-		d.posted(e, route)
+		d.posted(e, route, q.Late)
 		r.Settle(triggers.Settlement{Journaled: true})
 	})
 	if err != nil {
@@ -88,9 +89,9 @@ func (d *Dispatcher) Post(q Request, r triggers.Receipt) error {
 }
 
 // posted queues what Post journaled. Its payload stays on disk until it runs: what waits costs a small struct.
-func (d *Dispatcher) posted(e *journal.Entry, route *Route) {
-	t := &task{route: route, lane: e.Lane, received: e.Received, attempt: 1, seq: e.Seq}
-	t.settled.Store(true) // Post settles the receipt
+func (d *Dispatcher) posted(e *journal.Entry, route *Route, late triggers.Receipt) {
+	t := &task{route: route, lane: e.Lane, received: e.Received, attempt: 1, seq: e.Seq, receipt: late}
+	t.settled.Store(late == nil) // Post settles its own receipt
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t.unit = d.unit(e.Function)

@@ -46,7 +46,7 @@ func TestCheckReportsAllFaultsWithTheirPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, errs = mayflyd("check", file)
-	for _, want := range []string{"absolute path", "needs tokens", "url 1", ":2:", ":6:", ":8:"} {
+	for _, want := range []string{"absolute path", "needs cert and key", "url 1", ":2:", ":6:", ":8:"} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("%q is not in:\n%s", want, errs)
 		}

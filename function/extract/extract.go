@@ -71,7 +71,8 @@ func Parse(text string, captures []string) (Extractor, error) {
 
 func knownAttr(name string) bool {
 	known := []string{"id", "source", "type", "subject", "datacontenttype", "dataschema", "topic", "traceparent"}
-	return slices.Contains(known, name) || strings.HasPrefix(name, "user.") && len(name) > len("user.")
+	return slices.Contains(known, name) || strings.HasPrefix(name, "user.") && len(name) > len("user.") ||
+		strings.HasPrefix(name, event.AuthPrefix) && len(name) > len(event.AuthPrefix)
 }
 
 // parsePath reads .name and [index] parts.

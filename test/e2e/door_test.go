@@ -128,7 +128,6 @@ func TestTriggersThatAreRefused(t *testing.T) {
 	d.deploy("first", route("POST /x/{line}", "public")+listen("one", maySee), mirror(t))
 	for _, c := range []refused{
 		{"twin", route("POST /x/{row}", "token"), mirror(t), 1, `"POST /x/{line}" of function "first"`, "mayfly fn rm first"},
-		{"jwt", route("POST /y", "jwt"), mirror(t), 1, "which this version does not check", `auth = "token"`},
 		{"never", "[[trigger.cron]]\nschedule = \"0 0 31 2 *\"\n", mirror(t), 2, "never comes", "five fields"},
 		{"nowhere", "[[trigger.cron]]\nschedule = \"CRON_TZ=Nowhere/Land 0 0 * * *\"\n", mirror(t), 1, "unknown time zone", "timedatectl"},
 		{"loop", listen("{any}", maySee), mirror(t), 1, `loop may publish on "seen", which loop is triggered by ("{any}")`, "loop = true"},

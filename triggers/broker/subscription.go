@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,6 +266,9 @@ func (b *Broker) newEvent(pk *packets.Packet) *event.Event {
 		if p.Key == "traceparent" {
 			ev.TraceParent = p.Val
 			continue
+		}
+		if strings.HasPrefix(p.Key, event.AuthPrefix) {
+			continue // who sent it is not for the sender to say [T4]
 		}
 		ev.User = append(ev.User, event.Attr{Name: p.Key, Value: p.Val})
 	}

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bufio"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -11,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"mayfly/event"
+	"mayfly/internal/credentials"
 )
 
 const (
@@ -102,19 +101,13 @@ func (h *passwordHash) matches(password []byte) bool {
 
 // LoadUsers reads a users file. It refuses one that others than its owner and group may read or that others may write.
 func LoadUsers(path string) (*Users, error) {
-	f, err := os.Open(path)
+	u, err := credentials.Load(path, ParseUsers)
 	if err != nil {
-		return nil, configError(path, err, "")
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, configError(path, err, "")
-	} else if info.Mode().Perm()&0o027 != 0 {
-		return nil, configError(path, fmt.Errorf("mode %v lets others read or change password hashes", info.Mode().Perm()), "chmod 640 "+path)
-	}
-	u, err := ParseUsers(f)
-	if err != nil {
-		return nil, configError(path, err, "")
+		hint := ""
+		if errors.Is(err, credentials.ErrOpen) {
+			hint = "chmod 640 " + path
+		}
+		return nil, configError(path, err, hint)
 	}
 	return u, nil
 }
@@ -125,27 +118,20 @@ func ParseUsers(r io.Reader) (*Users, error) {
 	rand.Read(u.key) // never fails (crypto/rand)
 	u.decoy = passwordHash{iterations: hashIterations, salt: make([]byte, 16), sum: make([]byte, sha256.Size)}
 	var current *user
-	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
+	err := credentials.Lines(r, func(line string) (err error) {
 		word, rest, _ := strings.Cut(line, " ")
 		rest = strings.TrimSpace(rest)
-		var err error
-		if word == "user" {
+		switch {
+		case word == "user":
 			current, err = u.add(rest)
-		} else if current == nil {
+		case current == nil:
 			err = fmt.Errorf("%q before the first user", word)
-		} else {
+		default:
 			err = current.set(word, rest)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		}
-	}
-	if err := lines.Err(); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	for _, one := range u.byName {

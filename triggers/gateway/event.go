@@ -16,22 +16,24 @@ import (
 	"mayfly/event"
 )
 
-// readEvent makes the event of a request. With the header ce-specversion it is a CloudEvent in binary content mode
-// (CloudEvents HTTP protocol binding 1.0, section 3.1): its attributes are the event's, its extensions become user.<name>.
+// readEvent makes the event of a request. With the header ce-specversion it is a CloudEvent in binary content mode (CloudEvents HTTP
+// protocol binding 1.0, section 3.1), with the content type application/cloudevents+json one in structured mode (section 3.2): its
+// attributes are the event's, its extensions become user.<name>. Who the caller is, is auth.<name>, which no caller can say.
 func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) (*event.Event, *problem) {
 	ev := &event.Event{
 		Source: to.source, Type: event.TypeHTTP, Time: time.Now(), Captures: to.captures,
 		ContentType: r.Header.Get("Content-Type"), TraceParent: traceParent(r.Header.Get("Traceparent")),
 	}
-	if strings.HasPrefix(strings.ToLower(ev.ContentType), "application/cloudevents") {
-		return nil, &problem{
-			Status: http.StatusUnsupportedMediaType, Kind: "structured-mode", Title: "Structured CloudEvents are not understood",
-			Detail: "the attributes are in the body", Next: "send them as ce-* headers (binary content mode)",
+	structured, p := structuredMode(ev.ContentType)
+	if p != nil {
+		return nil, p
+	}
+	if !structured {
+		if err := cloudEvent(ev, r.Header); err != nil {
+			return nil, badAttributes(err)
 		}
 	}
-	if err := cloudEvent(ev, r.Header); err != nil {
-		return nil, &problem{Status: http.StatusBadRequest, Kind: "attributes", Title: "The event's attributes are not valid", Detail: err.Error()}
-	}
+	ev.User = append(ev.User, to.by.attrs...)
 	if to.method != "" {
 		ev.User = append(ev.User, event.Attr{Name: "http.method", Value: to.method})
 	}
@@ -39,7 +41,7 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) 
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "query", Title: "The request's parameters are not valid", Detail: err.Error()}
 	}
 	if ev.ID == "" {
-		ev.ID = rand.Text()
+		ev.ID = rand.Text() // a structured event says another
 	}
 	if r.ContentLength > g.c.Limits.Body {
 		return nil, g.tooLarge()
@@ -52,7 +54,16 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) 
 	if err != nil {
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "body", Title: "The request's body could not be read", Detail: err.Error()}
 	}
+	if structured {
+		if err := fromJSON(ev, ev.Data); err != nil {
+			return nil, badAttributes(err)
+		}
+	}
 	return ev, nil
+}
+
+func badAttributes(err error) *problem {
+	return &problem{Status: http.StatusBadRequest, Kind: "attributes", Title: "The event's attributes are not valid", Detail: err.Error()}
 }
 
 // maxParameters is how many query parameters a request may have.
@@ -120,6 +131,14 @@ func setAttribute(ev *event.Event, name string, values []string) error {
 	if err != nil || !utf8.ValidString(value) || len(values) > 1 {
 		return fmt.Errorf("ce-%s is not one percent-encoded UTF-8 text", name)
 	}
+	if name == "datacontenttype" {
+		return errors.New("ce-datacontenttype is not allowed: the header is Content-Type")
+	}
+	return set(ev, name, value)
+}
+
+// set gives an event an attribute of a CloudEvent.
+func set(ev *event.Event, name, value string) (err error) {
 	switch name {
 	case "specversion":
 	case "id":
@@ -134,21 +153,26 @@ func setAttribute(ev *event.Event, name string, values []string) error {
 		ev.DataSchema = value
 	case "time":
 		if ev.Time, err = time.Parse(time.RFC3339Nano, value); err != nil {
-			return fmt.Errorf("ce-time is %q, not a time like 2006-01-02T15:04:05Z", value)
+			return fmt.Errorf("time is %q, not a time like 2006-01-02T15:04:05Z", value)
 		}
 	case "datacontenttype":
-		return errors.New("ce-datacontenttype is not allowed: the header is Content-Type")
+		ev.ContentType = value
 	case "traceparent":
 		if ev.TraceParent == "" {
 			ev.TraceParent = traceParent(value)
 		}
 	default:
-		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-			return fmt.Errorf("ce-%s: names of attributes are letters and digits", name)
+		if !isExtension(name) {
+			return fmt.Errorf("%q: names of attributes are letters and digits", name)
 		}
 		ev.User = append(ev.User, event.Attr{Name: name, Value: value})
 	}
 	return nil
+}
+
+// isExtension says whether a name may be one of an extension. It has no dot, so no caller can say what begins with "auth.".
+func isExtension(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // traceParent returns s if it is a trace context, else "": an invalid one is ignored (W3C Trace Context section 3.2.2).

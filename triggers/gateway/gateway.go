@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type Call struct {
 	Function string
 	Trigger  string // "http[0]"; "" when it is called by its name
 	Event    *event.Event
+	Late     triggers.Receipt // Post: settled when the function has run, or was given up; not after a restart. nil = nobody asks
 }
 
 // Functions runs functions. Both methods settle r later, exactly once, unless they return an error: there is no such function
@@ -40,13 +42,19 @@ type Functions interface {
 }
 
 // Config is what a gateway is made of. Only Address and Functions are required. On a loopback address Tokens may be nil: then
-// every program on this machine may run functions, but no web page may. On any other address Tokens are required, and TLS too
-// unless PlainHTTP says that something in front of the gateway provides it.
+// every program on this machine may run functions by their names, but no web page may. On any other address nobody may without Tokens, and
+// TLS is required unless PlainHTTP says that something in front of the gateway provides it.
 type Config struct {
 	Address   string // host:port; port 0 takes a free one
 	TLS       *tls.Config
 	PlainHTTP bool
 	Tokens    *Tokens
+	Issuers   map[string]Verifier // of JWTs, by the names manifests use
+	Callers   bool                // TLS asks for client certificates and checks them
+	Built     time.Time           // a time that is certainly over: while the clock shows less, tokens that end are not believed
+	Origins   []string            // of web pages that may read answers, "https://app.example"; "*" = all
+	Rate      function.Rate       // of each caller on each route whose manifest says nothing; zero = unlimited
+	Refresh   []Refresher         // looked at while the gateway runs; Tokens need not be named
 	Functions Functions
 	Names     func() []string // of deployed functions, to suggest one for a misspelt name; may be nil
 	Ready     func() error    // what /readyz asks; nil = always ready
@@ -96,6 +104,10 @@ type Gateway struct {
 	listening chan struct{}
 	address   string // written before listening is closed
 	table     atomic.Pointer[table]
+	loopback  bool
+	origin    *http.CrossOriginProtection
+	limits    *limiter
+	results   *results
 
 	mu       sync.Mutex
 	answered map[int]int64 // by status
@@ -120,23 +132,35 @@ func New(c Config) (*Gateway, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}), answered: map[int]int64{}}
+	if c.Tokens != nil {
+		c.Refresh = append(slices.Clone(c.Refresh), c.Tokens)
+	}
+	g := &Gateway{
+		c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}), answered: map[int]int64{},
+		loopback: isLoopback(host), origin: http.NewCrossOriginProtection(), limits: newLimiter(), results: newResults(),
+	}
+	for _, o := range c.Origins {
+		if err := checkOrigin(o); err != nil {
+			return nil, configError("origins", err, "")
+		}
+		if o != "*" { // everybody's pages may read answers, but not run functions by name
+			if err := g.origin.AddTrustedOrigin(o); err != nil {
+				return nil, configError("origins", err, "")
+			}
+		}
+	}
 	g.SetRoutes(nil)
 	return g, nil
 }
 
-// checkOpen refuses an address other machines can reach unless it asks who is there and hides what is said.
+// checkOpen refuses an address other machines can reach unless what is said there is hidden. Who may call is a matter of each route;
+// functions are not run by their names there without a token.
 func (c *Config) checkOpen(host string) error {
-	switch {
-	case isLoopback(host):
+	if isLoopback(host) || c.TLS != nil || c.PlainHTTP {
 		return nil
-	case c.Tokens == nil:
-		return configError(c.Address, errors.New("not a loopback address, and there are no tokens"), "name a tokens file, or listen on 127.0.0.1")
-	case c.TLS == nil && !c.PlainHTTP:
-		return configError(c.Address, errors.New("not a loopback address, and tokens would cross the network in clear text"),
-			"give it a certificate, or allow plain HTTP if a proxy in front of it speaks TLS")
 	}
-	return nil
+	return configError(c.Address, errors.New("not a loopback address: tokens and answers would cross the network in clear text"),
+		"set gateway.cert and gateway.key, or gateway.plain = true if a proxy in front of it speaks TLS")
 }
 
 func isLoopback(host string) bool {
@@ -166,17 +190,21 @@ func (g *Gateway) Run(ctx context.Context) error {
 		ln.Close()
 		return err
 	}
-	g.address = ln.Addr().String()
+	g.address, g.loopback = ln.Addr().String(), isLoopback(host)
 	ln = newBounded(ln, g.c.Limits.Connections)
 	if g.c.TLS != nil {
 		ln = tls.NewListener(ln, g.c.TLS)
 	}
 	l := &g.c.Limits
 	server := &http.Server{
+		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: 100},
 		Handler: g.handler(), ReadHeaderTimeout: l.Header, ReadTimeout: l.Read, IdleTimeout: l.Idle,
 		WriteTimeout: l.Read + l.Timeout + 10*time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(g.c.Log.Handler(), slog.LevelDebug),
 	}
+	var looking sync.WaitGroup
+	looking.Go(func() { g.refresh(ctx) })
+	defer looking.Wait()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
 	close(g.listening)
@@ -225,45 +253,4 @@ func (g *Gateway) Status() Status {
 	defer g.mu.Unlock()
 	s.Answered = maps.Clone(g.answered)
 	return s
-}
-
-// bounded accepts only so many connections at once; the others wait in the kernel's queue.
-type bounded struct {
-	net.Listener
-	places chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newBounded(ln net.Listener, n int) *bounded {
-	return &bounded{Listener: ln, places: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-func (b *bounded) Accept() (net.Conn, error) {
-	select {
-	case b.places <- struct{}{}:
-	case <-b.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.places
-		return nil, err
-	}
-	return &placed{Conn: c, leave: sync.OnceFunc(func() { <-b.places })}, nil
-}
-
-func (b *bounded) Close() error {
-	b.once.Do(func() { close(b.closed) })
-	return b.Listener.Close()
-}
-
-type placed struct {
-	net.Conn
-	leave func()
-}
-
-func (p *placed) Close() error {
-	defer p.leave()
-	return p.Conn.Close()
 }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/event"
@@ -16,14 +15,31 @@ import (
 )
 
 // handler is every route of the gateway.
-func (g *Gateway) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", g.health)
-	mux.HandleFunc("GET /readyz", g.ready)
-	mux.Handle("/fn/{name}", g.guarded(http.HandlerFunc(g.invoke)))
-	mux.Handle("GET /openapi.json", g.guarded(http.HandlerFunc(g.openAPI)))
-	mux.HandleFunc("/", g.route)
-	return mux
+func (g *Gateway) handler() http.Handler { return http.HandlerFunc(g.serveHTTP) }
+
+// serveHTTP finds out what a request is for: what is the gateway's own, else a route.
+func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.shares(w, r) {
+		return
+	}
+	path := r.URL.Path
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	name, called := strings.CutPrefix(path, function.ReservedPath)
+	id, late := strings.CutPrefix(path, ResultsPath)
+	switch {
+	case called && !strings.Contains(name, "/"):
+		g.invoke(w, r, name)
+	case late && !strings.Contains(id, "/"):
+		g.result(w, r, id)
+	case path == "/healthz" && reads:
+		g.health(w, r)
+	case path == "/readyz" && reads:
+		g.ready(w, r)
+	case path == "/openapi.json" && reads:
+		g.openAPI(w, r)
+	default:
+		g.route(w, r)
+	}
 }
 
 func (g *Gateway) health(w http.ResponseWriter, _ *http.Request) {
@@ -40,79 +56,68 @@ func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// guarded lets in who has a token; where none are asked for, everybody but web pages: neither a page of another origin nor
-// one that made its own name point to this machine (DNS rebinding).
-func (g *Gateway) guarded(next http.Handler) http.Handler {
-	if g.c.Tokens != nil {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !g.c.Tokens.allow(r.Header.Get("Authorization")) {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="mayfly"`)
-				g.problem(w, &problem{
-					Status: http.StatusUnauthorized, Kind: "unauthorized", Title: "A token is required",
-					Detail: "the request has no token that is known here", Next: "send the header Authorization: Bearer <token>",
-				})
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-	origin := http.NewCrossOriginProtection()
-	refuse := func(w http.ResponseWriter, why string) {
-		g.problem(w, &problem{
-			Status: http.StatusForbidden, Kind: "foreign-origin", Title: "Web pages may not run functions here",
-			Detail: why, Next: "configure tokens",
-		})
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		if !isLoopback(strings.Trim(host, "[]")) {
-			refuse(w, fmt.Sprintf("the request is addressed to %q, which is not a name of this machine", host))
-			return
-		}
-		if err := origin.Check(r); err != nil {
-			refuse(w, err.Error())
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // target is what a request is for.
 type target struct {
-	function string
-	trigger  string // "" = it was called by its name
+	route    *Route // Trigger "" = it was called by its name
 	source   string // of the event
 	method   string // "" = POST, as always
 	captures []event.Attr
+	by       identity
 }
 
 // invoke is POST /fn/<name>.
-func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request, name string) {
+	who, p := g.byName(r, name)
+	if p != nil {
+		g.problem(w, p)
+		return
+	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		g.problem(w, &problem{Status: http.StatusMethodNotAllowed, Kind: "method", Title: "Functions are run with POST", Detail: "the method was " + r.Method})
 		return
 	}
-	name := r.PathValue("name")
-	g.run(w, r, &target{function: name, source: function.ReservedPath + name})
+	to := &target{route: &Route{Function: name, CallerRate: g.c.Rate}, source: function.ReservedPath + name, by: who}
+	if g.slower(w, to) {
+		return
+	}
+	g.run(w, r, to)
+}
+
+// slower answers a caller who calls too often.
+func (g *Gateway) slower(w http.ResponseWriter, to *target) bool {
+	key := to.route.Function + " " + to.route.Trigger
+	rate, wait := to.route.CallerRate, time.Duration(0)
+	if wait = g.limits.take(caller{key, to.by.who}, rate); wait == 0 {
+		rate = to.route.Rate
+		wait = g.limits.take(caller{key, ""}, rate)
+	}
+	if wait == 0 {
+		return false
+	}
+	g.problem(w, &problem{
+		Status: http.StatusTooManyRequests, Kind: "rate", Title: "Too many requests", Detail: "the limit is " + rate.String(),
+		Next: "try again later", after: seconds(wait),
+	})
+	return true
 }
 
 // run runs a function for a request and answers it.
 func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
+	if p := streaming(r); p != nil {
+		g.problem(w, p)
+		return
+	}
 	select {
 	case g.slots <- struct{}{}:
 	default:
-		w.Header().Set("Retry-After", "1")
 		g.problem(w, &problem{
 			Status: http.StatusServiceUnavailable, Kind: "busy", Title: "Too many functions are running",
-			Detail: fmt.Sprintf("%d run or wait to run for other callers", cap(g.slots)), Next: "try again later",
+			Detail: fmt.Sprintf("%d run or wait to run for other callers", cap(g.slots)), Next: "try again later", after: "1",
 		})
 		return
 	}
-	answer := &receipt{settled: make(chan triggers.Settlement, 1), leave: sync.OnceFunc(func() { <-g.slots })}
+	answer := &receipt{settled: make(chan triggers.Settlement, 1), slots: g.slots}
 	accepted := false
 	defer func() {
 		if !accepted { // also after a panic, which net/http survives
@@ -124,22 +129,44 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 		g.problem(w, p)
 		return
 	}
-	w.Header().Set("Mayfly-Event", ev.ID)
+	w.Header()["Mayfly-Event"] = []string{ev.ID}
 	ctx, cancel := context.WithTimeout(r.Context(), g.c.Limits.Timeout)
 	defer cancel()
-	var err error
-	if call := (Call{to.function, to.trigger, ev}); later(r.Header) {
+	call, place, err := Call{Function: to.route.Function, Trigger: to.route.Trigger, Event: ev}, "", error(nil)
+	if later(r.Header) {
+		place = g.results.open(to.route, to.by.who).id
+		call.Late = late{g.results, place}
 		w.Header().Set("Preference-Applied", "respond-async")
 		err = g.c.Functions.Post(call, answer)
 	} else {
 		err = g.c.Functions.Invoke(ctx, call, answer)
 	}
 	if err != nil {
-		g.problem(w, g.explain(to.function, err))
+		g.results.close(place)
+		g.problem(w, g.explain(to.route.Function, err))
 		return
 	}
 	accepted = true
-	g.await(ctx, w, to.function, answer)
+	g.await(ctx, w, replyTo(r, to, ev, place), answer)
+}
+
+// streaming says why a request that asks for a stream cannot have one: a function runs for one event, takes it whole and answers whole.
+func streaming(r *http.Request) *problem {
+	what := ""
+	switch {
+	case r.Header.Get("Upgrade") != "":
+		what = "Upgrade: " + r.Header.Get("Upgrade")
+	case strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream"):
+		what = "Accept: text/event-stream"
+	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
+		what = "Content-Type: " + r.Header.Get("Content-Type")
+	default:
+		return nil
+	}
+	return &problem{
+		Status: http.StatusNotImplemented, Kind: "streaming", Title: "There are no streams here",
+		Detail: what + " asks for one; a function takes one request whole and answers it whole", Next: "subscribe to what it publishes by MQTT",
+	}
 }
 
 // later says whether the caller prefers not to wait (RFC 7240).
@@ -156,10 +183,10 @@ func later(h http.Header) bool {
 }
 
 // await answers when the call is settled, or its time is over: the place stays taken until the function has ended.
-func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, name string, answer *receipt) {
+func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, to reply, answer *receipt) {
 	select {
 	case s := <-answer.settled:
-		g.answer(w, name, s)
+		g.answer(w, to, s)
 	case <-ctx.Done():
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			g.count(499) // the caller left; the number nginx gives it
@@ -167,15 +194,30 @@ func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, name string,
 		}
 		g.problem(w, &problem{
 			Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "The function did not answer in time",
-			Detail: fmt.Sprintf("there was no answer within %v; it may still run", g.c.Limits.Timeout), Next: "look at it with: mayfly logs " + name,
+			Detail: fmt.Sprintf("there was no answer within %v; it may still run", g.c.Limits.Timeout), Next: "look at it with: mayfly logs " + to.function,
 		})
 	}
+}
+
+// reply is how a request is to be answered.
+type reply struct {
+	function string
+	place    string // of the result, for a caller who does not wait
+	cloud    *cloudReply
 }
 
 // receipt takes the settlement to the request that waits for it, if it still does.
 type receipt struct {
 	settled chan triggers.Settlement
-	leave   func()
+	slots   chan struct{}
+	left    atomic.Bool
+}
+
+// leave gives back the place, once.
+func (r *receipt) leave() {
+	if r.left.CompareAndSwap(false, true) {
+		<-r.slots
+	}
 }
 
 // Settle never blocks: the channel has room for the one settlement there is.
@@ -187,11 +229,17 @@ func (r *receipt) Settle(s triggers.Settlement) {
 	}
 }
 
-func (g *Gateway) answer(w http.ResponseWriter, name string, s triggers.Settlement) {
-	switch {
+func (g *Gateway) answer(w http.ResponseWriter, to reply, s triggers.Settlement) {
+	if s.Err != nil || !s.Journaled {
+		g.results.close(to.place)
+	}
+	switch name := to.function; {
 	case s.Err != nil:
 		g.problem(w, g.explain(name, s.Err))
 	case s.Journaled:
+		if to.place != "" {
+			w.Header().Set("Location", ResultsPath+to.place)
+		}
 		g.count(http.StatusAccepted)
 		w.WriteHeader(http.StatusAccepted)
 	case s.Outcome != function.Done:
@@ -201,12 +249,12 @@ func (g *Gateway) answer(w http.ResponseWriter, name string, s triggers.Settleme
 		}
 		g.problem(w, g.explain(name, &function.Error{Op: "invoke", Subject: name, Class: class, Kind: s.Outcome.String()}))
 	default:
-		g.respond(w, name, s.Response)
+		g.respond(w, to, s.Response)
 	}
 }
 
 // respond writes what the function answered; 204 when it did not.
-func (g *Gateway) respond(w http.ResponseWriter, name string, res *function.Response) {
+func (g *Gateway) respond(w http.ResponseWriter, to reply, res *function.Response) {
 	if res == nil {
 		g.count(http.StatusNoContent)
 		w.WriteHeader(http.StatusNoContent)
@@ -219,11 +267,14 @@ func (g *Gateway) respond(w http.ResponseWriter, name string, res *function.Resp
 	if status < 200 || status > 599 {
 		g.problem(w, &problem{
 			Status: http.StatusBadGateway, Kind: "status", Title: "The function's answer is not valid",
-			Detail: fmt.Sprintf("it answered with the status %d", status), Next: "look at it with: mayfly logs " + name,
+			Detail: fmt.Sprintf("it answered with the status %d", status), Next: "look at it with: mayfly logs " + to.function,
 		})
 		return
 	}
 	h := w.Header()
+	if to.cloud != nil {
+		res = to.cloud.dress(h, res)
+	}
 	for _, a := range res.Header {
 		if !ours(a.Name) {
 			h.Add(a.Name, a.Value) // net/http leaves out names that are none and takes line breaks out of values

@@ -20,7 +20,8 @@ type problem struct {
 	Kind   string `json:"kind"` // stable word
 	Next   string `json:"next,omitempty"`
 
-	after string // Retry-After
+	after     string // Retry-After
+	challenge string // WWW-Authenticate (RFC 9110 section 11.6.1)
 }
 
 func (g *Gateway) problem(w http.ResponseWriter, p *problem) {
@@ -38,6 +39,9 @@ func (g *Gateway) problem(w http.ResponseWriter, p *problem) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.after != "" {
 		h.Set("Retry-After", p.after)
+	}
+	if p.challenge != "" {
+		h.Set("WWW-Authenticate", p.challenge)
 	}
 	g.count(p.Status)
 	w.WriteHeader(p.Status)

@@ -13,19 +13,16 @@ import (
 	"mayfly/internal/nearest"
 )
 
-// Who may call a route, as manifests say it.
-const (
-	authPublic = "public"
-	authToken  = "token"
-)
-
 // Route is a route of a deployed function.
 type Route struct {
-	Function string
-	Trigger  string // "http[0]"
-	Summary  string // for people, in the description of the interface
-	Route    function.Route
-	Auth     string // of the manifest: token or public
+	Function   string
+	Trigger    string // "http[0]"
+	Summary    string // for people, in the description of the interface
+	Route      function.Route
+	Auth       function.Auth
+	Require    function.Requirement
+	Rate       function.Rate // of all callers together; zero = unlimited
+	CallerRate function.Rate // of each; zero = Config.Rate
 }
 
 // Unserved is a route that is not served, or that nobody can call, and why.
@@ -47,10 +44,6 @@ func (g *Gateway) SetRoutes(routes []Route) []Unserved {
 	begins := map[string][]Route{} // what is served, by how its path begins
 	var faults []Unserved
 	for _, rt := range routes {
-		if rt.Auth != authPublic && rt.Auth != authToken {
-			faults = append(faults, Unserved{rt, fmt.Sprintf("auth = %q is not understood by this version; it may be token or public", rt.Auth)})
-			continue
-		}
 		first := beginning(rt.Route.Path)
 		rivals := t.routes
 		if first != "" {
@@ -60,11 +53,14 @@ func (g *Gateway) SetRoutes(routes []Route) []Unserved {
 			faults = append(faults, Unserved{rt, fmt.Sprintf("it takes the same requests as %q of function %s", rivals[i].Route, rivals[i].Function)})
 			continue
 		}
-		if rt.Auth == authToken && g.c.Tokens == nil {
-			faults = append(faults, Unserved{rt, "it asks for a token and the gateway knows none: set gateway.tokens in the agent's configuration"})
+		if why := g.closed(&rt); why != "" {
+			faults = append(faults, Unserved{rt, why})
+		}
+		if rt.CallerRate.Count == 0 {
+			rt.CallerRate = g.c.Rate
 		}
 		t.routes, begins[first] = append(t.routes, rt), append(begins[first], rt)
-		t.mux.Handle(rt.Route.String(), g.admitted(rt, g.serve(rt)))
+		t.mux.Handle(rt.Route.String(), g.serve(&rt))
 	}
 	g.table.Store(t)
 	return faults
@@ -79,27 +75,41 @@ func beginning(path string) string {
 	return first
 }
 
-// admitted lets in who the manifest lets in.
-func (g *Gateway) admitted(rt Route, next http.Handler) http.Handler {
-	switch {
-	case rt.Auth == authPublic:
-		return next
-	case g.c.Tokens == nil:
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			g.problem(w, &problem{
-				Status: http.StatusForbidden, Kind: "no-tokens", Title: "Nobody can call this route",
-				Detail: "it asks for a token and this gateway knows none", Next: "set gateway.tokens in the agent's configuration",
-			})
-		})
+// closed says why nobody can call a route, "" when somebody can.
+func (g *Gateway) closed(rt *Route) string {
+	switch rt.Auth {
+	case function.AuthPublic:
+		return ""
+	case function.AuthToken:
+		if g.c.Tokens == nil {
+			return "it asks for a token and the gateway knows none: set gateway.tokens in the agent's configuration"
+		}
+		return ""
+	case function.AuthJWT:
+		_, why := g.issuerOf(rt)
+		return why
+	case function.AuthMTLS:
+		if !g.c.Callers {
+			return "it asks for a client certificate and the gateway has no authority for them: set gateway.client_ca in the agent's configuration"
+		}
+		return ""
 	}
-	return g.guarded(next)
+	return fmt.Sprintf("auth = %q is not understood by this version", rt.Auth)
 }
 
 // serve runs the route's function.
-func (g *Gateway) serve(rt Route) http.Handler {
+func (g *Gateway) serve(rt *Route) http.Handler {
 	names := rt.Route.Captures()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		to := target{function: rt.Function, trigger: rt.Trigger, source: r.URL.Path, method: r.Method}
+		who, p := g.admit(r, rt)
+		if p != nil {
+			g.problem(w, p)
+			return
+		}
+		to := target{route: rt, source: r.URL.Path, method: r.Method, by: who}
+		if g.slower(w, &to) {
+			return
+		}
 		for _, name := range names {
 			value := r.PathValue(name)
 			if !utf8.ValidString(value) {
@@ -131,7 +141,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 		Status: http.StatusNotFound, Kind: "no-route", Title: "There is nothing here",
 		Detail: r.Method + " " + r.URL.Path, Next: "POST /fn/<name> runs a function",
 	}
-	if g.c.Tokens == nil || g.c.Tokens.allow(r.Header.Get("Authorization")) { // others learn no routes
+	if _, stranger := g.byName(r, ""); stranger == nil { // strangers learn no routes
 		if near := t.near(r.URL.Path); len(near) > 0 {
 			p.Next = "did you mean " + strings.Join(near, " or ") + "?"
 		}

@@ -36,7 +36,7 @@ func (c *recorder) Post(call Call, r triggers.Receipt) error {
 	return nil
 }
 
-func parsed(t *testing.T, name, auth string, routes ...string) []Route {
+func parsed(t *testing.T, name string, auth function.Auth, routes ...string) []Route {
 	t.Helper()
 	var all []Route
 	for i, text := range routes {
@@ -157,7 +157,7 @@ func TestAuthOfRoutes(t *testing.T) {
 	}
 	routes := slices.Concat(parsed(t, "open", "public", "/open"), parsed(t, "closed", "token", "/closed"), parsed(t, "later", "jwt", "/later"))
 	with := gateway(t, &recorder{}, func(c *Config) { c.Tokens = tokens })
-	if faults := with.SetRoutes(routes); len(faults) != 1 || faults[0].Route.Function != "later" || !strings.Contains(faults[0].Why, "jwt") {
+	if faults := with.SetRoutes(routes); len(faults) != 1 || faults[0].Route.Function != "later" || !strings.Contains(faults[0].Why, "issuer") {
 		t.Errorf("faults %+v", faults)
 	}
 	without := gateway(t, &recorder{}, nil)
@@ -174,7 +174,7 @@ func TestAuthOfRoutes(t *testing.T) {
 		{with, "/open", []string{"Origin", "https://elsewhere.example"}, 200}, // public is public
 		{with, "/closed", nil, 401},
 		{with, "/closed", []string{"Authorization", "Bearer " + token}, 200},
-		{with, "/later", []string{"Authorization", "Bearer " + token}, 404},
+		{with, "/later", []string{"Authorization", "Bearer " + token}, 403},
 		{with, "/openapi.json", nil, 401},
 		{without, "/open", nil, 200},
 		{without, "/closed", []string{"Authorization", "Bearer " + token}, 403},

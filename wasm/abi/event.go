@@ -61,7 +61,7 @@ func (s *Session) appendEventJSON(b []byte) []byte {
 		}
 	}
 	for _, u := range s.call.Event.User {
-		b = appendMember(b, "user."+u.Name, u.Value)
+		b = appendMember(b, u.Shown(), u.Value)
 	}
 	return append(b, '}')
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,7 @@ func New(c Config) (*Issuer, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("issuer", c.Name)
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, c.fault(err)
 	}
 	i := &Issuer{c: c, now: time.Now, ask: make(chan struct{}, 1)}
@@ -98,7 +99,13 @@ func New(c Config) (*Issuer, error) {
 	return i, nil
 }
 
-func (c *Config) check() error {
+// Check says what is wrong with c, defaults filled in, without reading a file.
+func (c Config) Check() error {
+	if c.Name == "" || strings.ContainsFunc(c.Name, func(r rune) bool {
+		return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	}) {
+		return fmt.Errorf("%q: a name has letters, digits, _ and - only", c.Name)
+	}
 	if err := checkURL(c.URL); err != nil {
 		return err
 	}
@@ -301,3 +308,6 @@ func (i *Issuer) Status() Status {
 	s.Err = i.fault
 	return s
 }
+
+// URL returns the provider's.
+func (i *Issuer) URL() string { return i.c.URL }

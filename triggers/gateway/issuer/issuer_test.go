@@ -25,7 +25,8 @@ func TestTokensThatAreRefused(t *testing.T) {
 	rs, es, ed := p.signer("rs", jwt.SigningMethodRS256), p.signer("es", jwt.SigningMethodES256), p.signer("ed", jwt.SigningMethodEdDSA)
 	wide := p.signer("wide", jwt.SigningMethodES384)
 	i := p.fetched(p.issuer(nil))
-	now := time.Now().Unix()
+	stranger := signer{"rs", jwt.SigningMethodRS256, newProvider(t).signer("rs", jwt.SigningMethodRS256).key}
+	now := time.Now().Unix() // after the keys, which take their time
 	public, err := x509.MarshalPKIXPublicKey(rs.key.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,6 @@ func TestTokensThatAreRefused(t *testing.T) {
 	}
 	good := p.token(rs, nil)
 	parts := strings.Split(good, ".")
-	stranger := signer{"rs", jwt.SigningMethodRS256, newProvider(t).signer("rs", jwt.SigningMethodRS256).key}
 	for name, c := range map[string]struct{ token, kind string }{
 		"RS256":                   {good, ""},
 		"PS256":                   {p.token(signer{"rs", jwt.SigningMethodPS256, rs.key}, nil), ""},
@@ -62,8 +62,8 @@ func TestTokensThatAreRefused(t *testing.T) {
 		"over":                    {p.token(es, jwt.MapClaims{"exp": now - 31}), KindToken},
 		"never over":              {p.token(es, jwt.MapClaims{"exp": nil}), KindToken},
 		"over in words":           {p.token(es, jwt.MapClaims{"exp": "soon"}), KindToken},
-		"not begun":               {p.token(es, jwt.MapClaims{"nbf": now + 40}), KindToken},
-		"made in the future":      {p.token(es, jwt.MapClaims{"iat": now + 40}), KindToken},
+		"not begun":               {p.token(es, jwt.MapClaims{"nbf": now + 300}), KindToken},
+		"made in the future":      {p.token(es, jwt.MapClaims{"iat": now + 300}), KindToken},
 		"another audience":        {p.token(es, jwt.MapClaims{"aud": "other"}), KindToken},
 		"no audience":             {p.token(es, jwt.MapClaims{"aud": nil}), KindToken},
 		"empty audience":          {p.token(es, jwt.MapClaims{"aud": []string{}}), KindToken},
