@@ -38,12 +38,6 @@ type Agent struct {
 	notify   sdnotify.Notifier
 	node     identity.Node
 	began    time.Time
-	restart  func() // this agent drains, and another one follows in this process
-
-	joining sync.Mutex           // one change of membership at a time
-	member  *identity.Membership // nil = alone
-	orders  *orders              // nil = alone
-	pool    *pool                // nil = alone
 
 	// In the order of an event's journey.
 	store    *store.Store
@@ -76,10 +70,6 @@ type Options struct {
 	Log      *slog.Logger
 	Notify   sdnotify.Notifier // who is told how the agent is; the zero value tells nobody
 
-	// Restart makes the process drain this agent and start another one with the same configuration, as after joining a cluster. It must
-	// not wait for that. nil = somebody else does it.
-	Restart func()
-
 	CompileCommand []string // see wasm.Config; for tests
 }
 
@@ -89,10 +79,7 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if a.settings == nil {
 		a.settings = func() []admin.Setting { return nil }
 	}
-	if a.restart = o.Restart; a.restart == nil {
-		a.restart = func() { a.log.Warn("start the agent again for this to take effect") }
-	}
-	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openBrokers, a.openJourney, a.openDoors} {
+	for _, stage := range []func(*Options) error{a.openDisk, a.openEngine, a.openBrokers, a.openJourney, a.openDoors} {
 		if err := stage(&o); err != nil {
 			return nil, errors.Join(err, a.close())
 		}
@@ -122,26 +109,11 @@ func (a *Agent) openDisk(*Options) (err error) {
 	if !a.report.Clean() {
 		a.log.Warn("the store was not as it was left", "report", fmt.Sprintf("%+v", a.report))
 	}
-	a.modules, err = artifact.Open(a.path("modules"), artifact.Options{Quota: a.cfg.Limits.Modules})
-	return err
-}
-
-// openCatalog reads what should run, and whose orders count in that.
-func (a *Agent) openCatalog(*Options) error {
-	o := catalog.Options{Node: a.node.ID, Now: time.Now, Log: a.log.With("part", "catalog"), Built: built()}
-	member, err := identity.Open(a.path("cluster"), a.node, nil)
-	switch {
-	case errors.Is(err, identity.ErrNoCluster):
-	case err != nil:
+	a.catalog, err = catalog.Open(a.store, catalog.Options{Node: a.node.ID, Now: time.Now, Log: a.log.With("part", "catalog")})
+	if err != nil {
 		return err
-	default:
-		a.member = member
-		if a.orders, err = openOrders(a.path("cluster"), a.node, member); err != nil {
-			return err
-		}
-		o.Verify, o.Sign = a.orders.verify, a.orders.sign
 	}
-	a.catalog, err = catalog.Open(a.store, o)
+	a.modules, err = artifact.Open(a.path("modules"), artifact.Options{Quota: a.cfg.Limits.Modules})
 	return err
 }
 
@@ -245,7 +217,6 @@ func (a *Agent) close() error {
 	if a.socket != nil {
 		faults = append(faults, ignoreClosed(a.socket.Close()))
 	}
-	faults = append(faults, a.pool.close())
 	if a.engine != nil {
 		a.engine.Close()
 	}
