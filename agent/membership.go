@@ -29,7 +29,10 @@ func (s *subscriptions) before(want triggers.Subscription) (int, bool) {
 
 // remember writes down the members of groups, and forgets those of triggers that are gone, in one batch.
 func (s *subscriptions) remember(groups []triggers.Group) error {
-	var ops []store.Op
+	ops, err := s.rememberOwned(groups)
+	if err != nil {
+		return err
+	}
 	keep := map[string]bool{}
 	for _, g := range groups {
 		for _, m := range g.Members {
@@ -48,7 +51,7 @@ func (s *subscriptions) remember(groups []triggers.Group) error {
 			ops = append(ops, store.Op{Key: key, Value: value})
 		}
 	}
-	err := s.store.Scan(store.Trigger.All(), nil, func(key, _ []byte, _ uint64) bool {
+	err = s.store.Scan(store.Trigger.All(), nil, func(key, _ []byte, _ uint64) bool {
 		if _, _, rest, ok := store.SplitKey(key); ok && strings.HasPrefix(string(rest), "member/") && !keep[string(key)] {
 			ops = append(ops, store.Op{Key: append([]byte(nil), key...), Delete: true})
 		}

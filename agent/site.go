@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 
+	"mayfly/agent/ownership"
 	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -22,7 +23,9 @@ type site struct {
 	config mqtt.Broker
 	remote *mqtt.Publisher
 	local  *broker.Broker
-	queue  chan said // towards local
+	bound  bool           // the broker ties client ids to identities: no other node can take a session over
+	link   ownership.Link // how good the connection is, for gossip; guarded by subscriptions.mu
+	queue  chan said      // towards local
 }
 
 // said is a message on its way to the embedded broker. It takes a queue and a goroutine of its own: the broker confirms at
@@ -43,7 +46,7 @@ func sites(c *Config, log *slog.Logger) (map[string]*site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("broker %s: %w", name, err)
 		}
-		all[name] = &site{name: name, config: b, remote: p}
+		all[name] = &site{name: name, config: b, remote: p, bound: c.Brokers[name].BindClientID}
 	}
 	if len(c.Embedded.Listen) > 0 {
 		b, err := embedded(&c.Embedded, log)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mayfly/agent/ownership"
 	"mayfly/function"
 	"mayfly/store"
 	"mayfly/triggers"
@@ -24,9 +25,13 @@ type subscriptions struct {
 	store   notebook
 	log     *slog.Logger
 	set     *triggers.Set
+	team    *team                       // nil: this node is alone
+	boards  map[string]*ownership.Board // by broker, of the team
 
 	mu       sync.Mutex
 	sessions map[string]*mqtt.Session // by source key
+	owned    map[string]*owned
+	deployed map[string]bool // sources of the cluster, wherever they may run
 	local    map[string]*broker.Subscription
 	faults   map[string]string // by trigger, why it is not subscribed
 	purging  sync.WaitGroup
@@ -45,7 +50,7 @@ func newSubscriptions(cluster string, all map[string]*site, standby string, note
 	ctx, cancel := context.WithCancel(context.Background())
 	return &subscriptions{
 		cluster: cluster, sites: all, standby: standby, store: notes, log: log, set: triggers.NewSet(log),
-		sessions: map[string]*mqtt.Session{}, local: map[string]*broker.Subscription{}, faults: map[string]string{}, ctx: ctx, cancel: cancel,
+		sessions: map[string]*mqtt.Session{}, owned: map[string]*owned{}, local: map[string]*broker.Subscription{}, faults: map[string]string{}, ctx: ctx, cancel: cancel,
 	}
 }
 
@@ -53,6 +58,7 @@ func newSubscriptions(cluster string, all map[string]*site, standby string, note
 type claim struct {
 	triggers.Subscription
 	spec *function.MQTTTrigger
+	fn   *function.Function
 }
 
 // plan says which source brings which trigger's events, for the functions that may run here.
@@ -74,7 +80,9 @@ func (s *subscriptions) plan(functions []*function.Function) (groups []triggers.
 				s.faults[id] = fmt.Sprintf("there is no broker %q in the agent's configuration", c.Broker)
 				continue
 			case site.local != nil:
-				groups = append(groups, triggers.Group{Broker: c.Broker, Number: -1, Members: []triggers.Subscription{c.Subscription}})
+				groups = append(groups, triggers.Group{Broker: c.Broker, Number: numberLocal, Members: []triggers.Subscription{c.Subscription}})
+			case s.shared(c.spec, site):
+				groups = append(groups, triggers.Group{Broker: c.Broker, Number: numberOwned, Members: []triggers.Subscription{c.Subscription}})
 			default:
 				wanted = append(wanted, c.Subscription)
 			}
@@ -97,8 +105,14 @@ func (s *subscriptions) claim(f *function.Function, i int) claim {
 		Function: f.Name(), Trigger: fmt.Sprintf("mqtt[%d]", i), Broker: name, Filter: filter, QoS: t.QoS,
 		Alone:  t.Overflow == function.OverflowHold || t.Shared != "",
 		Stores: f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "",
-	}, t}
+	}, t, f}
 }
+
+// Numbers of groups that are not shared sessions of this node: one trigger each.
+const (
+	numberLocal = -1 // at the embedded broker
+	numberOwned = -2 // with a session that belongs to the cluster
+)
 
 func triggerID(function, trigger string) string { return function + "/" + trigger }
 
@@ -123,16 +137,21 @@ func (s *subscriptions) apply(groups []triggers.Group, claims map[string]claim, 
 		for i, m := range g.Members {
 			topics[i] = mqtt.Topic{Filter: m.Filter, QoS: m.QoS, Retained: claims[triggerID(m.Function, m.Trigger)].spec.Retained}
 		}
-		src, err := s.open(key, g, topics)
+		src, err := s.open(key, g, claims, topics)
 		if err != nil {
 			return fmt.Errorf("subscribe %s: %w", key, err)
 		}
 		want[key] = func() triggers.Running { return triggers.Running{Source: src(), Sink: to(key)} }
 	}
+	if err := s.listen(want); err != nil {
+		return err
+	}
+	s.dismiss(want)
 	release := s.hold()
 	s.set.Apply(want)
 	release()
 	s.retire(want)
+	s.retireOwned(want)
 	return nil
 }
 
@@ -146,10 +165,13 @@ func (s *subscriptions) hold() (release func()) {
 }
 
 // open returns how to make the group's source; a session that runs already gets its new topics.
-func (s *subscriptions) open(key string, g triggers.Group, topics []mqtt.Topic) (func() triggers.Source, error) {
+func (s *subscriptions) open(key string, g triggers.Group, claims map[string]claim, topics []mqtt.Topic) (func() triggers.Source, error) {
 	at := s.sites[g.Broker]
-	if at.local != nil {
+	switch {
+	case at.local != nil:
 		return s.openLocal(at.local, key, topics[0])
+	case g.Number == numberOwned:
+		return s.openOwned(key, claims[triggerID(g.Members[0].Function, g.Members[0].Trigger)], topics)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,7 +263,7 @@ func (s *subscriptions) retireForgotten() error {
 			}
 		}
 	}
-	return nil
+	return s.retireForgottenOwned()
 }
 
 // maxGroups is how many sessions at one broker are looked for after a restart; more overlapping triggers than that on one
@@ -285,7 +307,7 @@ func (s *subscriptions) waiting(name string) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, session := range s.sessions {
+	for key, session := range s.connecting() {
 		if !strings.HasPrefix(key, name+"/") {
 			continue
 		}
@@ -303,7 +325,7 @@ func (s *subscriptions) waiting(name string) string {
 func (s *subscriptions) received(name string) (sum uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, session := range s.sessions {
+	for key, session := range s.all() {
 		if strings.HasPrefix(key, name+"/") {
 			sum += session.Status().Received
 		}
@@ -315,7 +337,7 @@ func (s *subscriptions) received(name string) (sum uint64) {
 func (s *subscriptions) shed(sum map[string]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, session := range s.sessions {
+	for _, session := range s.all() {
 		for reason, n := range session.Status().Shed {
 			sum["mqtt-"+reason] += n
 		}

@@ -107,6 +107,23 @@ func (b *Board) Owner(session string) string {
 	return k.Node
 }
 
+// Orphaned says whether there is a claim of a session, and whether nobody is behind it: it was given away, or its owner has given no
+// sign of life for longer than is believed. While the board does not listen there may be a claim.
+func (b *Board) Orphaned(session string) (claimed, orphaned bool) {
+	wait, ok, _ := b.ready()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k, known := b.claims[session]
+	if !ok || wait > 0 || !known {
+		return !ok || wait > 0, false
+	}
+	last := k.Heard
+	if b.since.After(last) {
+		last = b.since
+	}
+	return true, k.Released || time.Since(last) > Rules{}.WithDefaults().Fresh
+}
+
 // ready returns how long it takes until the claims that the broker kept are known; ok is false while the board does not listen.
 func (b *Board) ready() (wait time.Duration, ok bool, changed <-chan struct{}) {
 	b.mu.Lock()

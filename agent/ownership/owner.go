@@ -25,7 +25,7 @@ type Config struct {
 	Nodes    func() []Node          // live nodes as candidates for this session, Self among them
 	Changed  func() <-chan struct{} // closed when Nodes changes next
 	Floor    func() uint64          // the highest epoch that is stored here; nil = none
-	Withdraw func()                 // gives back what was handed over and has not begun to run; nil = nothing does
+	Withdraw func(all bool)         // gives back what has not begun to run; all: the connection is lost, nothing can be acknowledged; nil = nothing is
 	Bound    bool                   // the session is this node's alone: it cannot be taken over, and is purged when another node owns
 	Rules    Rules
 	Log      *slog.Logger
@@ -44,6 +44,8 @@ type Owner struct {
 	decided   *Step             // serve is to end with it
 	entering  bool              // the next connection is the one that was decided on
 	connected bool
+	retired   bool
+	had       bool
 }
 
 // NewOwner returns an owner that does nothing yet. Bind must be called before Run.
@@ -60,6 +62,20 @@ func (o *Owner) Phase() Phase {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.state.Phase
+}
+
+// Retire says that the trigger is no more: when Run ends, the session is nobody's to take over.
+func (o *Owner) Retire() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.retired = true
+}
+
+// Had says whether this node had the session when Run ended.
+func (o *Owner) Had() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.had
 }
 
 // Run has the session whenever it should, until ctx ends; then it hands over. It always returns nil: what fails is tried again.
@@ -233,32 +249,36 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 	if o.Bound && step.Do == Leave {
 		o.wait(ctx, time.Now().Add(o.Rules.Grace), ended)
 	}
+	lost := !o.up()
 	cancel()
-	o.clear(ended)
+	o.clear(lost, ended)
 	if o.Bound {
 		o.purge(ctx)
 	}
 	o.mu.Lock()
-	o.connected, o.decided = false, nil
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	o.connected, o.decided, o.had = false, nil, ctx.Err() != nil
+	if o.retired {
+		step.Do = Wait
+	}
 	return step
 }
 
 // clear gives back what has not begun to run, until the session has ended.
-func (o *Owner) clear(ended <-chan struct{}) {
-	for {
-		if o.Withdraw != nil {
-			o.Withdraw()
-		}
+func (o *Owner) clear(lost bool, ended <-chan struct{}) {
+	if o.Withdraw == nil {
+		<-ended
+		return
+	}
+	o.Withdraw(lost)
+	for !done(ended) {
 		select {
 		case <-ended:
-			if o.Withdraw != nil {
-				o.Withdraw()
-			}
-			return
 		case <-time.After(20 * time.Millisecond):
+			o.Withdraw(lost)
 		}
 	}
+	o.Withdraw(true)
 }
 
 // attend watches over the running session, gives signs of life while it is connected, and returns with what ends it.

@@ -185,6 +185,9 @@ func (s *Session) SetTopics(topics []Topic) error {
 // ClientID returns the id the session connects with: 23 letters and digits, all that a server must accept ([MQTT-3.1.3-5]).
 func (s *Session) ClientID() string { return s.id }
 
+// ClientID returns the client id of the session that c describes. It does not depend on the topics.
+func ClientID(c Subscription) string { return clientID(c) }
+
 // clientID does not depend on the topics: a session whose triggers change stays the same session, and what the broker keeps
 // for it stays.
 func clientID(c Subscription) string {
