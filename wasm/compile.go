@@ -55,13 +55,9 @@ func (e *Engine) Compile(ctx context.Context, module []byte, limits admission.Li
 
 // tryLink loads native code once to see that it links.
 func (e *Engine) tryLink(key moduleKey, native []byte) error {
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
+	if !e.enter() {
 		return stopping("compile", "")
 	}
-	e.running.Add(1)
-	e.mu.Unlock()
 	defer e.running.Done()
 	m, err := e.link(key, native)
 	if err == nil {
@@ -123,7 +119,7 @@ func (e *Engine) child(ctx context.Context, module []byte) ([]byte, error) {
 }
 
 func (e *Engine) childArgs() []string {
-	s := e.cfg.settings(0)
+	s := e.cfg.settings(0, 1)
 	args, err := json.Marshal(childJob{
 		Reservation: s.Reservation, Guard: s.Guard, Stack: s.Stack, Unwind: s.Unwind,
 		CPU: uint64(e.cfg.CompileCPU / time.Second), Memory: uint64(e.cfg.CompileMemory),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type Config struct {
 	Modules  Modules // asked for a module whose native code is not in the cache; nil = such a module cannot run
 
 	Slots      int   // instances at once, 1..1024, default 64; fewer when the address space is small
+	Shards     int   // engines of the library, so that processors do not wait for each other, 1..8, default one per processor, at most 4
 	SlotMemory int64 // most linear memory of one instance, multiple of 64 KiB, 1 MiB..4 GiB, default 64 MiB
 	Stack      int64 // most native stack of a guest, default 512 KiB, at most 1 MiB
 	Loaded     int64 // bytes of native code kept loaded, default 32 MiB; one module may exceed it alone
@@ -44,7 +46,8 @@ const (
 	guardSize      = 1 << 20
 	memoryResident = 1 << 20
 	tableResident  = 64 << 10
-	warmSlots      = 8
+	warmSlots      = 8 // over all shards
+	mostShards     = 4 // by default: each has its own copy of the modules that are called most
 )
 
 func (c Config) withDefaults() (Config, error) {
@@ -61,6 +64,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Slots == 0 {
 		c.Slots = 64
 	}
+	if c.Shards == 0 {
+		c.Shards = min(runtime.GOMAXPROCS(0), mostShards)
+	}
 	if c.CompileCPU == 0 {
 		c.CompileCPU = 10 * time.Second
 	}
@@ -75,6 +81,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("wasm: CacheDir is empty")
 	case c.Slots < 1 || c.Slots > 1024:
 		return c, fmt.Errorf("wasm: Slots is %d, want 1..1024", c.Slots)
+	case c.Shards < 1 || c.Shards > wasmtime.MaxShards:
+		return c, fmt.Errorf("wasm: Shards is %d, want 1..%d", c.Shards, wasmtime.MaxShards)
 	case c.SlotMemory < 1<<20 || c.SlotMemory > 4<<30 || c.SlotMemory%wasmPage != 0:
 		return c, fmt.Errorf("wasm: SlotMemory is %d, want a multiple of 64 KiB in 1 MiB..4 GiB", c.SlotMemory)
 	case c.Stack < 64<<10 || c.Stack > 1<<20:
@@ -83,11 +91,11 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// settings are the library's settings for these slots (0 = on demand).
-func (c Config) settings(slots int) wasmtime.Settings {
+// settings are the library's settings for these slots (0 = on demand) in each of some shards: an instance may be made in any.
+func (c Config) settings(slots, shards int) wasmtime.Settings {
 	return wasmtime.Settings{
-		Reservation: uint64(c.SlotMemory), Guard: guardSize, Stack: uint64(c.Stack),
-		Slots: uint32(slots), Warm: min(warmSlots, uint32(slots)), MemoryResident: memoryResident, TableResident: tableResident,
+		Reservation: uint64(c.SlotMemory), Guard: guardSize, Stack: uint64(c.Stack), Shards: shards,
+		Slots: uint32(slots), Warm: min(max(1, warmSlots/uint32(shards)), uint32(slots)), MemoryResident: memoryResident, TableResident: tableResident,
 		TableElements: TableElements,
 	}
 }
@@ -105,26 +113,26 @@ type Engine struct {
 	zero     time.Time     // a moment in Go's clock
 	zeroMono time.Duration // the same moment in the library's
 
-	mu        sync.Mutex
-	residents map[string]*resident // by function name
-	modules   map[moduleKey]*module
-	loading   map[moduleKey]*loading
-	tick      uint64 // counts uses, for finding the least recently used
-	closed    bool
-	loads     sync.WaitGroup
-	running   sync.WaitGroup
+	residents atomic.Pointer[map[string]*resident] // by function name; replaced as a whole, with mu held
+	closed    atomic.Bool                          // set with mu held
+
+	mu      sync.Mutex
+	modules map[moduleKey]*module
+	loading map[moduleKey]*loading
+	loads   sync.WaitGroup
+	running sync.WaitGroup // what Close waits for besides calls that have a place
 
 	work      context.Context //nolint:containedctx // its life is the engine's: of the loading and compiling all callers wait for; ends with Close
 	stopWork  context.CancelFunc
 	compiling chan struct{} // one compiler at a time
 	compiles  atomic.Int64
-	invokes   atomic.Int64
 }
 
 // Info says what the engine was given at start and why.
 type Info struct {
 	Library      string // name and version
 	Slots        int    // instances at once
+	Shards       int    // engines of the library
 	Pooled       bool   // false: each instance is allocated on demand, ten times slower
 	SlotMemory   int64
 	AddressSpace int64  // bytes reserved
@@ -157,7 +165,7 @@ func newEngine(cfg Config, log *slog.Logger, reserve func(uint64) error) (*Engin
 	if info.Pooled {
 		slots = info.Slots
 	}
-	settings := cfg.settings(slots)
+	settings := cfg.settings(slots, info.Shards)
 	cache, err := openCache(cfg.CacheDir, settings.Fingerprint(), cfg.CacheBytes, log)
 	if err != nil {
 		return nil, err
@@ -168,17 +176,19 @@ func newEngine(cfg Config, log *slog.Logger, reserve func(uint64) error) (*Engin
 	}
 	e := &Engine{
 		cfg: cfg, log: log, lib: lib, cache: cache, info: info, zero: time.Now(), zeroMono: wasmtime.Now(),
-		residents: map[string]*resident{}, modules: map[moduleKey]*module{}, loading: map[moduleKey]*loading{},
+		modules: map[moduleKey]*module{}, loading: map[moduleKey]*loading{},
 		compiling: make(chan struct{}, 1),
 	}
 	e.work, e.stopWork = context.WithCancel(context.Background())
+	e.residents.Store(&map[string]*resident{})
+	e.pool.now = e.now
 	e.pool.fill(info.Slots)
 	e.watch = newWatchdog(lib.MoveEpoch, e.now, e.pool.all)
 	level := slog.LevelInfo
 	if info.Reason != "" {
 		level = slog.LevelWarn
 	}
-	log.Log(context.Background(), level, "wasm engine ready", "library", info.Library, "slots", info.Slots, "pooled", info.Pooled,
+	log.Log(context.Background(), level, "wasm engine ready", "library", info.Library, "slots", info.Slots, "shards", info.Shards, "pooled", info.Pooled,
 		"slot_memory", info.SlotMemory, "address_space", info.AddressSpace, "reason", info.Reason)
 	return e, nil
 }
@@ -211,11 +221,11 @@ func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	s := Stats{Loaded: len(e.modules)}
 	for _, m := range e.modules {
-		s.LoadedBytes += int64(m.code.Size)
+		s.LoadedBytes += m.code.Size()
 	}
 	e.mu.Unlock()
-	s.Kept, s.Busy = e.pool.counts()
-	s.Invokes, s.Compiles = e.invokes.Load(), e.compiles.Load()
+	s.Kept, s.Busy, s.Invokes = e.pool.counts()
+	s.Compiles = e.compiles.Load()
 	s.CacheHits, s.CacheRefused = e.cache.hits.Load(), e.cache.refused.Load()
 	return s
 }
@@ -224,15 +234,14 @@ func (e *Engine) Stats() Stats {
 // fail as overload. It may be called more than once.
 func (e *Engine) Close() {
 	e.mu.Lock()
-	already := e.closed
-	e.closed = true
+	already := e.closed.Swap(true)
 	e.mu.Unlock()
 	if already {
 		return
 	}
 	e.stopWork()
 	e.pool.close()
-	e.watch.stopAll(&e.running)
+	e.watch.stopAll(e.pool.busy, &e.running)
 	e.loads.Wait()
 	e.pool.freeAll()
 	for key, m := range e.modules {

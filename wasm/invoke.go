@@ -21,27 +21,89 @@ func (e *Engine) Invoke(ctx context.Context, call *function.Call, res *function.
 	res.Reset()
 	start := time.Now()
 	deadline := earliest(ctx, call, start)
-	if err := e.enter(call, deadline, start); err != nil {
+	if err := e.check(call, deadline, start); err != nil {
 		return err
 	}
-	defer e.running.Done()
 	call.Deadline = deadline
-	r := e.hold(call.Function)
+	p, r, err := e.seat(ctx, call, start)
+	if err != nil {
+		return err
+	}
 	if r == nil {
-		var err error
-		if r, err = e.bringIn(ctx, call); err != nil {
+		if p, r, err = e.seatCold(ctx, call); err != nil {
 			return err
 		}
 		res.Usage.Cold = true
 	}
-	defer e.release(r)
-	p := e.pool.take(ctx, r, deadline)
-	if p == nil {
-		return e.noSlot(ctx, call)
+	defer e.leave(p, r)
+	if owner := p.owner.Load(); owner != nil && owner != r {
+		e.pool.drop(p)
 	}
-	e.invokes.Add(1)
-	defer e.pool.give(p)
+	p.invokes.Add(1)
 	return e.run(p, r, call, res)
+}
+
+// seat returns a place for the call and what is to run in it, or nothing when the function is not loaded. It takes no lock and
+// writes to the place only: processors do not wait for each other.
+func (e *Engine) seat(ctx context.Context, call *function.Call, now time.Time) (*place, *resident, error) {
+	r := e.resident(call.Function)
+	if r == nil {
+		return nil, nil, nil
+	}
+	p := e.pool.take(ctx, r, call.Deadline)
+	if p == nil {
+		return nil, nil, e.noSlot(ctx, call)
+	}
+	if !e.occupy(p, r) {
+		return nil, nil, stopping("invoke", call.Function.Name())
+	}
+	if r.gone.Load() { // whoever retired it may not have seen us
+		e.leave(p, r)
+		return nil, nil, nil
+	}
+	r.touch(now.Sub(e.zero))
+	return p, r, nil
+}
+
+// seatCold is seat for a function that has to be loaded first. It stays loaded while its call waits for a place.
+func (e *Engine) seatCold(ctx context.Context, call *function.Call) (*place, *resident, error) {
+	if !e.enter() {
+		return nil, nil, stopping("invoke", call.Function.Name())
+	}
+	defer e.running.Done()
+	r, err := e.bringIn(ctx, call)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer e.unpin(r)
+	p := e.pool.take(ctx, r, call.Deadline)
+	if p == nil {
+		return nil, nil, e.noSlot(ctx, call)
+	}
+	if !e.occupy(p, r) {
+		return nil, nil, stopping("invoke", call.Function.Name())
+	}
+	return p, r, nil
+}
+
+// occupy says in p, which was taken, that its call uses r; false, and p is given back, when the engine is closed. Close says that it
+// is and looks at the places then.
+func (e *Engine) occupy(p *place, r *resident) bool {
+	p.running.Store(r)
+	if e.closed.Load() {
+		e.leave(p, r)
+		return false
+	}
+	return true
+}
+
+// leave ends a call in p.
+func (e *Engine) leave(p *place, r *resident) {
+	p.running.Store(nil)
+	e.pool.give(p)
+	if r.gone.Load() {
+		e.dispose(r)
+	}
 }
 
 func earliest(ctx context.Context, call *function.Call, now time.Time) time.Time {
@@ -55,8 +117,8 @@ func earliest(ctx context.Context, call *function.Call, now time.Time) time.Time
 	return at
 }
 
-// enter counts the call as running, unless its event is too large or it is too late for it.
-func (e *Engine) enter(call *function.Call, deadline, now time.Time) error {
+// check refuses a call whose event is too large or that comes too late.
+func (e *Engine) check(call *function.Call, deadline, now time.Time) error {
 	if n, limit := int64(len(call.Event.Data)), call.Function.Manifest.Limits.Payload; limit > 0 && n > limit {
 		return &function.Error{
 			Op: "invoke", Subject: call.Function.Name(), Class: function.ClassReject, Kind: "payload-limit",
@@ -70,13 +132,18 @@ func (e *Engine) enter(call *function.Call, deadline, now time.Time) error {
 			Err: errors.New("its deadline had passed before it could start"),
 		}
 	}
+	return nil
+}
+
+// enter counts work that Close waits for; false when the engine is closed.
+func (e *Engine) enter() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
-		return stopping("invoke", call.Function.Name())
+	if e.closed.Load() {
+		return false
 	}
 	e.running.Add(1)
-	return nil
+	return true
 }
 
 // bringIn makes the function resident within the call's deadline.
@@ -87,6 +154,9 @@ func (e *Engine) bringIn(ctx context.Context, call *function.Call) (*resident, e
 }
 
 func (e *Engine) noSlot(ctx context.Context, call *function.Call) error {
+	if e.closed.Load() {
+		return stopping("invoke", call.Function.Name())
+	}
 	err := ctx.Err()
 	if err == nil {
 		err = fmt.Errorf("all %d slots stayed taken until its deadline", e.info.Slots)
@@ -114,6 +184,9 @@ func (e *Engine) run(p *place, r *resident, call *function.Call, res *function.R
 	} else {
 		value, err = p.inst.Once(r.module.code)
 		addCost(res, p.inst.Cost())
+		if p.inst.Away() {
+			e.away(r.module)
+		}
 	}
 	if err != nil {
 		err = classify(err, call.Function, res)
@@ -123,13 +196,13 @@ func (e *Engine) run(p *place, r *resident, call *function.Call, res *function.R
 
 // again runs the event in the instance that p keeps of r, or in a new one that it will keep. A failure ends the instance.
 func (e *Engine) again(p *place, r *resident, limits wasmtime.Limits, res *function.Result) (int32, error) {
-	if p.owner != r {
+	if p.owner.Load() != r {
 		err := p.inst.Open(r.module.code)
 		addCost(res, p.inst.Cost())
 		if err != nil {
 			return 0, err
 		}
-		p.owner = r
+		e.pool.keep(p, r)
 		limits.CPU = max(limits.CPU-res.Usage.CPU, 0)
 		p.inst.Prepare(limits, e.now())
 		e.watch.arm(p.inst.CheckAt())
@@ -137,7 +210,7 @@ func (e *Engine) again(p *place, r *resident, limits wasmtime.Limits, res *funct
 	value, err := p.inst.Call()
 	addCost(res, p.inst.Cost())
 	if err != nil {
-		p.drop()
+		e.pool.drop(p)
 	}
 	return value, err
 }

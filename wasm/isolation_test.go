@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -82,8 +83,13 @@ func dweller(pages, more, elements, moreElements int, data string) string {
 // and not. What lies behind a small guest's memory, where a large one wrote, must not be readable (GHSA-6wgr-89rj-399p:
 // with guard size 0 and a reservation below 4 GiB the pool did not take away access; our guard is 1 MiB).
 func TestFreshInstanceSeesNothingOfAnother(t *testing.T) {
+	t.Run("one shard", func(t *testing.T) { strangers(t, 1) })
+	t.Run("two shards", func(t *testing.T) { strangers(t, 2) })
+}
+
+func strangers(t *testing.T, shards int) {
 	const slots = 4
-	r := newRig(t, func(c *Config) { c.Slots = slots })
+	r := newRig(t, func(c *Config) { c.Slots, c.Shards = slots, shards })
 	stateful := func(m *function.Manifest) {
 		m.State = function.StatePolicy{Scope: function.ScopeNode, Quota: 1 << 20}
 		m.Limits.Memory, m.Limits.Timeout, m.Limits.CPU = 32<<20, 30*time.Second, 30*time.Second
@@ -97,12 +103,33 @@ func TestFreshInstanceSeesNothingOfAnother(t *testing.T) {
 		r.function(dweller(300, 0, 2, 0, `(data (i32.const 0) "x")`), stateful),
 	}
 	peek := r.function(handler(`(i32.load (i32.const 65536))`))
+	for _, f := range append(shapes, peek) {
+		r.spread(f)
+	}
 	for round := range 3 {
 		for i := range shapes {
 			occupyAll(t, r, shapes[(i*(round+1)+round)%len(shapes)], slots)
 			for range slots {
 				r.fails(peek, "trap", function.ClassRetry)
 			}
+		}
+	}
+}
+
+// spread has f's module loaded into all shards.
+func (r *rig) spread(f *function.Function) {
+	r.Helper()
+	m, err := r.ensure(context.Background(), f)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer r.unuse(m)
+	for range spreadAfter {
+		r.away(m)
+	}
+	for end := time.Now().Add(20 * time.Second); m.code.Copies() < r.Info().Shards; runtime.Gosched() {
+		if time.Now().After(end) {
+			r.Fatal("the module is not spread")
 		}
 	}
 }

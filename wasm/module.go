@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync/atomic"
 	"time"
 
 	"mayfly/function"
@@ -23,17 +25,30 @@ type module struct {
 	key   moduleKey
 	code  *wasmtime.Module
 	kind  function.ABI
-	users int // residents
+	users int          // residents, and who is spreading it
+	away  atomic.Int32 // calls that ran in another shard than their processor's
 }
 
-// resident is a function whose module is loaded.
+// resident is a function whose module is loaded. Calls in places that say they are running it keep it so (a place says it first and
+// looks at gone then; who retires it sets gone first and looks at the places then), and so does who waits for a place.
 type resident struct {
 	spec   *function.Function
 	module *module
 	reuse  bool
-	calls  int    // running now
-	used   uint64 // Engine.tick of the last use
-	gone   bool   // replaced or evicted: the last call frees it
+	gone   atomic.Bool  // replaced or evicted: the last call frees it
+	used   atomic.Int64 // a late use, since Engine.zero: to within usedGrain
+
+	pins     int  // calls that wait for a place; guarded by Engine.mu
+	disposed bool // likewise
+}
+
+// usedGrain is how exactly it is known who was used last: all processors would write to it with every call otherwise.
+const usedGrain = 10 * time.Millisecond
+
+func (r *resident) touch(now time.Duration) {
+	if now-time.Duration(r.used.Load()) > usedGrain {
+		r.used.Store(int64(now))
+	}
 }
 
 // loading is a module on its way into memory, for everybody who waits for it.
@@ -63,10 +78,7 @@ func (e *Engine) Load(ctx context.Context, f *function.Function) error {
 
 // Unload forgets the function of that name: what it keeps loaded is freed as soon as its calls end.
 func (e *Engine) Unload(name string) {
-	e.mu.Lock()
-	r := e.residents[name]
-	e.mu.Unlock()
-	if r != nil {
+	if r := (*e.residents.Load())[name]; r != nil {
 		e.retire(r)
 	}
 }
@@ -93,27 +105,32 @@ func (e *Engine) checkLimits(f *function.Function) error {
 	return nil
 }
 
-// hold returns the function's resident with one call counted, or nil when it is not loaded. Every non-nil result is
-// given back by release.
-func (e *Engine) hold(f *function.Function) *resident {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r := e.residents[f.Manifest.Name]
+// resident returns the function's resident, or nil when it is not loaded.
+func (e *Engine) resident(f *function.Function) *resident {
+	r := (*e.residents.Load())[f.Manifest.Name]
 	if r == nil || r.spec != f {
 		return nil
 	}
-	e.tick++
-	r.used = e.tick
-	r.calls++
 	return r
 }
 
-func (e *Engine) release(r *resident) {
+// setResident changes the table: calls read it without a lock. r nil takes the name out. The lock is held.
+func (e *Engine) setResident(name string, r *resident) {
+	table := maps.Clone(*e.residents.Load())
+	if r == nil {
+		delete(table, name)
+	} else {
+		table[name] = r
+	}
+	e.residents.Store(&table)
+}
+
+// unpin ends the waiting of a call for a place.
+func (e *Engine) unpin(r *resident) {
 	e.mu.Lock()
-	r.calls--
-	last := r.gone && r.calls == 0
+	r.pins--
 	e.mu.Unlock()
-	if last {
+	if r.gone.Load() {
 		e.dispose(r)
 	}
 }
@@ -121,19 +138,23 @@ func (e *Engine) release(r *resident) {
 // retire takes a resident out of the table; the last of its calls disposes of it.
 func (e *Engine) retire(r *resident) {
 	e.mu.Lock()
-	if e.residents[r.spec.Name()] == r {
-		delete(e.residents, r.spec.Name())
+	if name := r.spec.Name(); (*e.residents.Load())[name] == r {
+		e.setResident(name, nil)
 	}
-	idle := !r.gone && r.calls == 0
-	r.gone = true
 	e.mu.Unlock()
-	if idle {
-		e.dispose(r)
-	}
+	r.gone.Store(true)
+	e.dispose(r)
 }
 
-// dispose frees what a retired resident without calls held.
+// dispose frees, once, what a retired resident held, unless a call still uses it.
 func (e *Engine) dispose(r *resident) {
+	e.mu.Lock()
+	if r.disposed || r.pins > 0 || e.pool.uses(r) {
+		e.mu.Unlock()
+		return
+	}
+	r.disposed = true
+	e.mu.Unlock()
 	e.pool.forget(r)
 	e.unuse(r.module)
 }
@@ -145,7 +166,7 @@ func (e *Engine) unuse(m *module) {
 	e.mu.Unlock()
 }
 
-// admit makes f resident and returns it with one call counted.
+// admit makes f resident and returns it pinned.
 func (e *Engine) admit(ctx context.Context, f *function.Function) (*resident, error) {
 	if err := e.checkLimits(f); err != nil {
 		return nil, err
@@ -154,18 +175,17 @@ func (e *Engine) admit(ctx context.Context, f *function.Function) (*resident, er
 	if err != nil {
 		return nil, err
 	}
-	r := &resident{spec: f, module: m, calls: 1, reuse: f.Manifest.Module.Reuse && m.kind == function.ABIMayfly}
+	r := &resident{spec: f, module: m, pins: 1, reuse: f.Manifest.Module.Reuse && m.kind == function.ABIMayfly}
+	r.used.Store(int64(time.Since(e.zero)))
 	e.mu.Lock()
-	old := e.residents[f.Name()]
+	old := (*e.residents.Load())[f.Name()]
 	if old != nil && old.spec == f { // somebody was faster
-		old.calls++
+		old.pins++
 		m.users--
 		e.mu.Unlock()
 		return old, nil
 	}
-	e.residents[f.Name()] = r
-	e.tick++
-	r.used = e.tick
+	e.setResident(f.Name(), r)
 	e.mu.Unlock()
 	if old != nil {
 		e.retire(old)
@@ -182,7 +202,7 @@ func (e *Engine) shrink() {
 		var bytes int64
 		var unused *module
 		for _, m := range e.modules {
-			bytes += int64(m.code.Size)
+			bytes += m.code.Size()
 			if m.users == 0 {
 				unused = m
 			}
@@ -210,8 +230,8 @@ func (e *Engine) shrink() {
 // oldestIdle returns the resident without calls whose last one is the longest ago. The lock is held.
 func (e *Engine) oldestIdle() *resident {
 	var oldest *resident
-	for _, r := range e.residents {
-		if r.calls == 0 && (oldest == nil || r.used < oldest.used) {
+	for _, r := range *e.residents.Load() {
+		if r.pins == 0 && (oldest == nil || r.used.Load() < oldest.used.Load()) && !e.pool.uses(r) {
 			oldest = r
 		}
 	}
@@ -224,7 +244,7 @@ func (e *Engine) ensure(ctx context.Context, f *function.Function) (*module, err
 	key := moduleKey{f.Module, f.Manifest.Module.ABI}
 	for {
 		e.mu.Lock()
-		if e.closed {
+		if e.closed.Load() {
 			e.mu.Unlock()
 			return nil, stopping("load", f.Name())
 		}

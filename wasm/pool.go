@@ -2,34 +2,57 @@ package wasm
 
 import (
 	"context"
-	"slices"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/wasm/abi"
 	"mayfly/wasm/internal/wasmtime"
 )
 
-// place is a slot and the session of the event in it. It belongs to one call at a time, or rests in the pool.
+// place is a slot and the session of the event in it. It belongs to the call that has made its state taken, or rests.
 type place struct {
 	inst    *wasmtime.Instance
 	session abi.Session
-	owner   *resident // whose instance is kept open in it; nil = none
+	state   atomic.Int32
+	owner   atomic.Pointer[resident] // whose instance is kept open in it, nil = none; written by who has taken it
+	running atomic.Pointer[resident] // whom the call in it uses: keeps that one loaded
+	rested  atomic.Int64             // when it was given back with an instance in it, by Engine.now
+	invokes atomic.Int64
+
+	_ [wasmtime.Line]byte // places are written to by different processors at once
 }
+
+// States of a place.
+const (
+	placeFree  int32 = iota
+	placeKept        // free, with its owner's instance in it
+	placeTaken       // by a call, or by who looks after it
+	placeGone        // the engine was closed
+)
 
 // HostCall hands a guest's call to its session.
 func (p *place) HostCall(id int, args []uint64, memory []byte) (uint64, error) {
 	return p.session.Host(id, args, memory)
 }
 
-// pool hands out places: the last used first, because its memory is warm. Who comes when all are taken waits in line.
+// pool hands out places: to a processor the one it gave back last, because that one's memory is in its cache and nobody else's.
+// Who comes when all are taken waits in line.
+//
+// Taking and giving back write to the place only, so that processors do not wait for each other; whoever has to wait stands in
+// line first and looks at the places then, whoever gives back frees the place first and looks at the line then: one of
+// them sees the other.
 type pool struct {
-	mu     sync.Mutex
 	all    []*place // never changes after fill
-	free   []*place
-	kept   []*place // with an instance of their owner, longest unused first
-	line   []chan *place
-	closed bool
+	now    func() time.Duration
+	recent sync.Pool    // of *place, as a hint: the one may be anywhere by now
+	open   atomic.Int32 // places with an owner
+	closed atomic.Bool
+
+	waiting atomic.Int32 // length of line
+	mu      sync.Mutex
+	line    []chan *place
 }
 
 func (p *pool) fill(n int) {
@@ -38,27 +61,32 @@ func (p *pool) fill(n int) {
 		pl.inst = wasmtime.NewInstance(pl)
 		p.all = append(p.all, pl)
 	}
-	p.free = append(p.free, p.all...)
 }
 
 // take returns a place: one that keeps an instance of r if r wants that, else a free one, else one whose kept instance
-// somebody else loses. With none left it waits until ctx ends or the deadline (in time.Now's clock) has passed, and then
-// returns nil.
+// somebody else is about to lose (claim). With none left it waits until ctx ends or the deadline (in time.Now's clock) has passed,
+// and then returns nil.
 func (p *pool) take(ctx context.Context, r *resident, deadline time.Time) *place {
-	p.mu.Lock()
-	pl := p.takeNow(r)
-	if pl != nil || p.closed {
-		p.mu.Unlock()
-		return evicted(pl, r)
+	if p.waiting.Load() == 0 { // nobody came earlier
+		if pl := p.takeNow(r); pl != nil {
+			return pl
+		}
 	}
 	turn := make(chan *place, 1)
+	p.mu.Lock()
+	if p.closed.Load() {
+		p.mu.Unlock()
+		return nil
+	}
 	p.line = append(p.line, turn)
+	p.waiting.Add(1)
+	p.serve()
 	p.mu.Unlock()
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
-	case pl = <-turn:
-		return evicted(pl, r)
+	case pl := <-turn:
+		return pl
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -66,43 +94,65 @@ func (p *pool) take(ctx context.Context, r *resident, deadline time.Time) *place
 	return nil
 }
 
+// takeNow is take for who does not wait. A nil r wants any place.
 func (p *pool) takeNow(r *resident) *place {
-	if r.reuse {
-		for i, kept := range slices.Backward(p.kept) {
-			if kept.owner == r {
-				return p.unkeep(i)
+	reuse := r != nil && r.reuse
+	if pl, _ := p.recent.Get().(*place); pl != nil {
+		if !reuse && pl.state.CompareAndSwap(placeFree, placeTaken) || reuse && p.takeKept(pl, r) {
+			return pl
+		}
+	}
+	if reuse {
+		for _, pl := range p.all {
+			if p.takeKept(pl, r) {
+				return pl
 			}
 		}
 	}
-	if n := len(p.free); n > 0 {
-		pl := p.free[n-1]
-		p.free = p.free[:n-1]
-		return pl
+	for {
+		oldest, at := (*place)(nil), int64(math.MaxInt64)
+		for _, pl := range p.all {
+			switch pl.state.Load() {
+			case placeFree:
+				if pl.state.CompareAndSwap(placeFree, placeTaken) {
+					return pl
+				}
+			case placeKept:
+				if rested := pl.rested.Load(); rested < at {
+					oldest, at = pl, rested
+				}
+			}
+		}
+		if oldest == nil || oldest.state.CompareAndSwap(placeKept, placeTaken) {
+			return oldest
+		}
 	}
-	if len(p.kept) > 0 {
-		return p.unkeep(0)
-	}
-	return nil
 }
 
-func (p *pool) unkeep(i int) *place {
-	pl := p.kept[i]
-	p.kept = append(p.kept[:i], p.kept[i+1:]...)
-	return pl
-}
-
-// evicted takes down what a place keeps for somebody other than r.
-func evicted(pl *place, r *resident) *place {
-	if pl != nil && pl.owner != nil && pl.owner != r {
-		pl.drop()
+// takeKept takes pl if it keeps an instance of r.
+func (p *pool) takeKept(pl *place, r *resident) bool {
+	if pl.owner.Load() != r || !pl.state.CompareAndSwap(placeKept, placeTaken) {
+		return false
 	}
-	return pl
+	if pl.owner.Load() == r {
+		return true
+	}
+	p.rest(pl) // it changed hands in between
+	return false
 }
 
-// drop takes the kept instance down.
-func (pl *place) drop() {
-	pl.inst.Close()
-	pl.owner = nil
+// keep notes that pl, which is taken, has an open instance of r from now on.
+func (p *pool) keep(pl *place, r *resident) {
+	pl.owner.Store(r)
+	p.open.Add(1)
+}
+
+// drop takes down the instance that pl, which is taken, keeps, if any.
+func (p *pool) drop(pl *place) {
+	if pl.owner.Swap(nil) != nil {
+		pl.inst.Close()
+		p.open.Add(-1)
+	}
 }
 
 // leave gives up a turn; a place that came at the same moment goes back.
@@ -111,6 +161,7 @@ func (p *pool) leave(turn chan *place) {
 	for i, c := range p.line {
 		if c == turn {
 			p.line = append(p.line[:i], p.line[i+1:]...)
+			p.waiting.Add(-1)
 			p.mu.Unlock()
 			return
 		}
@@ -121,61 +172,109 @@ func (p *pool) leave(turn chan *place) {
 	}
 }
 
-// give takes a place back. At most half of all places rest with an instance in them; a further one loses it.
+// give takes a place back. At most half of all places keep an instance; a further one loses it, and so does one whose owner is
+// gone.
 func (p *pool) give(pl *place) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.line) > 0 {
+	if owner := pl.owner.Load(); owner != nil {
+		if p.closed.Load() || owner.gone.Load() || int(p.open.Load()) > (len(p.all)+1)/2 {
+			p.drop(pl)
+		} else {
+			pl.rested.Store(int64(p.now()))
+		}
+	}
+	p.rest(pl)
+	p.recent.Put(pl)
+}
+
+// rest ends the taking of a place and lets those in line know.
+func (p *pool) rest(pl *place) {
+	state := placeFree
+	if pl.owner.Load() != nil {
+		state = placeKept
+	}
+	pl.state.Store(state)
+	if p.waiting.Load() > 0 {
+		p.mu.Lock()
+		p.serve()
+		p.mu.Unlock()
+	}
+}
+
+// serve hands places that nobody has to those in line, first come first served. The lock is held.
+func (p *pool) serve() {
+	for len(p.line) > 0 {
+		pl := p.takeNow(nil)
+		if pl == nil {
+			return
+		}
 		p.line[0] <- pl
 		p.line = p.line[1:]
-		return
-	}
-	if pl.owner != nil && (p.closed || len(p.kept) >= (len(p.all)+1)/2) {
-		pl.drop()
-	}
-	if pl.owner != nil {
-		p.kept = append(p.kept, pl)
-	} else {
-		p.free = append(p.free, pl)
+		p.waiting.Add(-1)
 	}
 }
 
 // forget takes down all resting instances of r.
 func (p *pool) forget(r *resident) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := 0; i < len(p.kept); {
-		if p.kept[i].owner != r {
-			i++
-			continue
+	for _, pl := range p.all {
+		if p.takeKept(pl, r) {
+			p.drop(pl)
+			p.rest(pl)
 		}
-		pl := p.unkeep(i)
-		pl.drop()
-		p.free = append(p.free, pl)
 	}
+}
+
+// uses says whether a call in some place uses r.
+func (p *pool) uses(r *resident) bool {
+	for _, pl := range p.all {
+		if pl.running.Load() == r {
+			return true
+		}
+	}
+	return false
 }
 
 // close sends everybody in line away and keeps nothing any more.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closed = true
+	p.closed.Store(true)
 	for _, turn := range p.line {
 		turn <- nil
 	}
 	p.line = nil
+	p.waiting.Store(0)
 }
 
-// freeAll frees all places; none may be taken.
+// freeAll frees all places as soon as each is given back.
 func (p *pool) freeAll() {
 	for _, pl := range p.all {
+		for !pl.state.CompareAndSwap(placeFree, placeGone) {
+			if pl.state.CompareAndSwap(placeKept, placeTaken) {
+				p.drop(pl)
+				pl.state.Store(placeFree)
+			}
+			time.Sleep(time.Microsecond) // somebody is about to see that it is too late
+		}
 		pl.inst.Free()
 	}
-	p.all, p.free, p.kept = nil, nil, nil
 }
 
-func (p *pool) counts() (kept, busy int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.kept), len(p.all) - len(p.kept) - len(p.free)
+// busy says whether some place is taken.
+func (p *pool) busy() bool {
+	_, busy, _ := p.counts()
+	return busy > 0
+}
+
+// counts returns how many places keep an instance and how many are taken, and the calls that had one.
+func (p *pool) counts() (kept, busy int, invokes int64) {
+	for _, pl := range p.all {
+		switch pl.state.Load() {
+		case placeKept:
+			kept++
+		case placeTaken:
+			busy++
+		}
+		invokes += pl.invokes.Load()
+	}
+	return kept, busy, invokes
 }

@@ -22,7 +22,7 @@ func TestProbeHalvesUntilItFits(t *testing.T) {
 		room   uint64
 		slots  int
 		pooled bool
-	}{{1 << 47, 64, true}, {3 << 30, 32, true}, {1 << 30, 8, true}, {330 << 20, 1, true}, {200 << 20, 1, false}} {
+	}{{1 << 47, 64, true}, {3 << 30, 32, true}, {1 << 30, 8, true}, {400 << 20, 1, true}, {330 << 20, 1, false}} {
 		info := probe(cfg, func(n uint64) error {
 			if n > c.room {
 				return syscall.ENOMEM

@@ -97,23 +97,17 @@ func (w *watchdog) earliest() time.Duration {
 	return at
 }
 
-// stopAll ends every guest and waits for the calls and for the watchdog's goroutine.
-func (w *watchdog) stopAll(calls *sync.WaitGroup) {
+// stopAll ends every guest and waits until no place is busy, for the calls on their way to one, and for the watchdog's goroutine.
+func (w *watchdog) stopAll(busy func() bool, calls *sync.WaitGroup) {
 	for _, p := range w.places {
 		p.inst.Cancel()
 	}
-	ended := make(chan struct{})
-	go func() { calls.Wait(); close(ended) }()
 	tick := time.NewTicker(watchGrain)
 	defer tick.Stop()
-	for stopped := false; !stopped; {
-		w.move()
-		select {
-		case <-ended:
-			stopped = true
-		case <-tick.C:
-		}
+	for w.move(); busy(); w.move() {
+		<-tick.C
 	}
+	calls.Wait() // they see that the engine is closed before they run anything
 	w.arm(0)
 	w.done.Wait()
 }

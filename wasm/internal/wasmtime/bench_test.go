@@ -1,6 +1,10 @@
 package wasmtime
 
-import "testing"
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
 
 func benchHost(id int, args []uint64, memory []byte) (uint64, error) {
 	if id == 0 {
@@ -52,5 +56,39 @@ func BenchmarkWarm(b *testing.B) {
 		if _, err := in.Call(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkTwoProcessors is one event on each of two threads at once; with one shard they wait for each other.
+func BenchmarkTwoProcessors(b *testing.B) {
+	for _, shards := range []int{1, 2} {
+		b.Run(fmt.Sprintf("shards=%d", shards), func(b *testing.B) {
+			s := testSettings()
+			s.Shards = shards
+			e, err := NewEngine(s, testImports)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(e.Close)
+			f := fixture{b, e}
+			m := f.load(echoGuest)
+			if err := e.Spread(m); err != nil {
+				b.Fatal(err)
+			}
+			var threads sync.WaitGroup
+			for range 2 {
+				in := f.instance(benchHost)
+				threads.Go(func() {
+					for range b.N {
+						in.Prepare(generous(), 0)
+						if _, err := in.Once(m); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			threads.Wait()
+		})
 	}
 }

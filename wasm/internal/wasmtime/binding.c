@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "binding.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,10 +14,18 @@ static int64_t nanoseconds(clockid_t clock) {
 
 int64_t mf_now(void) { return nanoseconds(CLOCK_MONOTONIC); }
 
+mf_instance *mf_instance_new(void) {
+  mf_instance *in = aligned_alloc(MF_LINE, sizeof *in);
+  if (in != NULL) memset(in, 0, sizeof *in);
+  return in;
+}
+
 static void set_pool(wasm_config_t *config, const mf_settings *s) {
   wasmtime_pooling_allocation_config_t *p = wasmtime_pooling_allocation_config_new();
   wasmtime_pooling_allocation_config_total_core_instances_set(p, s->slots);
-  wasmtime_pooling_allocation_config_total_memories_set(p, s->slots);
+  // Freeing a module takes its slots for a moment, one after the other, to forget its data: that must not be the one that a guest
+  // is to have.
+  wasmtime_pooling_allocation_config_total_memories_set(p, s->slots + 1);
   wasmtime_pooling_allocation_config_total_tables_set(p, s->slots);
   wasmtime_pooling_allocation_config_total_component_instances_set(p, 0);
   wasmtime_pooling_allocation_config_total_stacks_set(p, 0);
@@ -203,16 +213,30 @@ static int32_t call_export(mf_instance *in, int32_t index, int32_t *value) {
   return MF_OK;
 }
 
+// The engine of the processor we are on has the memory of its slots in that processor's cache and its locks to itself. Where
+// it does not have the module, the first one does.
+static mf_part choose(mf_instance *in, const mf_module *m) {
+  mf_part home = m->part[0];
+  in->away = false;
+  if (m->shards <= 1) return home;
+  int cpu = sched_getcpu();
+  const mf_part *mine = &m->part[cpu < 0 ? 0 : cpu % m->shards];
+  wasmtime_instance_pre_t *pre = __atomic_load_n(&mine->pre, __ATOMIC_ACQUIRE);
+  in->away = pre == NULL;
+  return pre == NULL ? home : (mf_part){mine->engine, pre};
+}
+
 static int32_t open(mf_instance *in, const mf_module *m) {
   in->phase = MF_INSTANTIATE;
   in->has_memory = false;
-  in->store = wasmtime_store_new(m->engine, in, NULL);
+  mf_part part = choose(in, m);
+  in->store = wasmtime_store_new(part.engine, in, NULL);
   in->context = wasmtime_store_context(in->store);
   wasmtime_store_limiter(in->store, in->memory_limit, in->table_limit, 1, 1, 1);
   wasmtime_store_epoch_deadline_callback(in->store, on_epoch, in, NULL);
   wasmtime_context_set_epoch_deadline(in->context, 1);
   wasm_trap_t *trap = NULL;
-  wasmtime_error_t *error = wasmtime_instance_pre_instantiate(m->pre, in->context, &in->instance, &trap);
+  wasmtime_error_t *error = wasmtime_instance_pre_instantiate(part.pre, in->context, &in->instance, &trap);
   if (error != NULL || trap != NULL) return failed(in, error, trap);
   if (m->memory >= 0) {
     wasmtime_extern_t item;

@@ -16,10 +16,19 @@ typedef struct mf_settings {
   uint64_t table_elements;                  // per table
 } mf_settings;
 
+enum { MF_SHARDS = 8 }; // at most
+
+// A module as one of the library's engines has it. Engine and module belong together: an instance is made from both fields of
+// one part, never from two.
+typedef struct mf_part {
+  wasm_engine_t *engine;
+  wasmtime_instance_pre_t *pre; // atomic; NULL until the module is loaded into that engine, always there in the first part
+} mf_part;
+
 // A module ready to be instantiated, with the positions of the exports that matter (-1 = absent).
 typedef struct mf_module {
-  wasm_engine_t *engine;
-  wasmtime_instance_pre_t *pre;
+  mf_part part[MF_SHARDS];
+  int32_t shards; // parts that are used
   int32_t memory, initialize, init, entry;
   bool entry_returns; // entry gives an i32 (mayfly_handle), else nothing (_start)
 } mf_module;
@@ -27,6 +36,8 @@ typedef struct mf_module {
 enum { MF_INSTANTIATE, MF_INITIALIZE, MF_INIT, MF_ENTRY };           // mf_instance.phase: how far it came
 enum { MF_OK, MF_TRAP, MF_ERROR };                                   // mf_instance.status
 enum { MF_NOT_STOPPED, MF_STOP_WALL, MF_STOP_CPU, MF_STOP_CANCEL };  // mf_instance.stopped: why the clock ended it
+
+enum { MF_LINE = 128 }; // bytes that two processors may not both write to: two cache lines, which are fetched together
 
 // A place to run one event at a time: allocated once, used for many events. Times are nanoseconds of CLOCK_MONOTONIC.
 typedef struct mf_instance {
@@ -42,6 +53,7 @@ typedef struct mf_instance {
   // Set by a call.
   int32_t status, phase, stopped, value;
   int64_t cpu, wall, memory_bytes;
+  bool away;               // made by another engine than that of its processor, which does not have the module
   wasm_trap_t *trap;       // owned by the caller when status is MF_TRAP
   wasmtime_error_t *error; // owned by the caller when status is MF_ERROR
   // Private.
@@ -51,9 +63,11 @@ typedef struct mf_instance {
   wasmtime_instance_t instance;
   wasmtime_memory_t memory;
   bool has_memory;
-} mf_instance;
+} __attribute__((aligned(MF_LINE))) mf_instance;
 
 int64_t mf_now(void); // CLOCK_MONOTONIC in nanoseconds
+
+mf_instance *mf_instance_new(void); // zeroed; freed with free
 
 // mf_engine_new makes an engine. The library aborts the process when the address space does not suffice: probe first.
 wasm_engine_t *mf_engine_new(const mf_settings *);

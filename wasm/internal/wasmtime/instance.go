@@ -16,6 +16,9 @@ import (
 	"unsafe"
 )
 
+// Line is how many bytes apart must be what different processors write to at the same time.
+const Line = C.MF_LINE
+
 // Host answers the calls of one guest, one at a time. memory is the guest's whole linear memory and valid only until
 // HostCall returns. An error ends the guest; it comes back as Failure.Host.
 type Host interface {
@@ -48,7 +51,7 @@ type Instance struct {
 
 // NewInstance allocates the place. h answers the guests' calls.
 func NewInstance(h Host) *Instance {
-	in := &Instance{host: h, c: (*C.mf_instance)(C.calloc(1, C.sizeof_mf_instance))}
+	in := &Instance{host: h, c: C.mf_instance_new()}
 	if in.c == nil {
 		panic("wasmtime: out of memory")
 	}
@@ -122,6 +125,9 @@ func (in *Instance) Close() {
 	C.mf_close(in.c)
 	in.module = nil
 }
+
+// Away says that the last Once or Open made its instance in another shard than its processor's, for want of the module there.
+func (in *Instance) Away() bool { return bool(in.c.away) }
 
 // Cost is what the call that just ended used.
 func (in *Instance) Cost() Cost {

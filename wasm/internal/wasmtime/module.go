@@ -8,6 +8,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -21,10 +22,43 @@ type Export struct {
 
 // Module is native code loaded into an engine, ready to be instantiated. Safe for concurrent use.
 type Module struct {
+	engine  *Engine
 	c       C.mf_module
-	module  *C.wasmtime_module_t
+	loaded  []*C.wasmtime_module_t // by shard; only the first is there before Spread
 	exports []Export
-	Size    int // bytes of native code and data it was loaded from
+	size    int64 // of one
+	copies  atomic.Int32
+}
+
+// Size is the bytes of native code and data that it keeps loaded, in all shards.
+func (m *Module) Size() int64 { return m.size * int64(m.Copies()) }
+
+// Copies is the number of shards that can make instances of it.
+func (m *Module) Copies() int { return int(m.copies.Load()) }
+
+// Spread loads the module into all shards. Calls go on meanwhile, but Spread and Close must not be called concurrently, and
+// Spread once.
+func (e *Engine) Spread(m *Module) error {
+	var native C.wasm_byte_vec_t
+	if err := takeError(C.wasmtime_module_serialize(m.loaded[0], &native)); err != nil {
+		return err
+	}
+	defer C.wasm_byte_vec_delete(&native)
+	for i, x := range e.shards[1:] {
+		var twin *C.wasmtime_module_t
+		err := takeError(C.wasmtime_module_deserialize(x.ptr, (*C.uint8_t)(unsafe.Pointer(native.data)), native.size, &twin))
+		if err != nil {
+			return err
+		}
+		m.loaded = append(m.loaded, twin)
+		var pre *C.wasmtime_instance_pre_t
+		if err := takeError(C.wasmtime_linker_instantiate_pre(x.linker, twin, &pre)); err != nil {
+			return fmt.Errorf("%w: %w", ErrLink, err)
+		}
+		atomic.StorePointer((*unsafe.Pointer)(unsafe.Pointer(&m.c.part[i+1].pre)), unsafe.Pointer(pre))
+		m.copies.Add(1)
+	}
+	return nil
 }
 
 // Load makes native code that Compile returned, in this or another process, ready to run. The code is trusted entirely:
@@ -34,13 +68,17 @@ func (e *Engine) Load(native []byte) (*Module, error) {
 	if len(native) == 0 {
 		return nil, errors.New("empty native code")
 	}
-	m := &Module{Size: len(native)}
-	err := takeError(C.wasmtime_module_deserialize(e.ptr, (*C.uint8_t)(unsafe.SliceData(native)), C.size_t(len(native)), &m.module))
+	m := &Module{engine: e, size: int64(len(native)), loaded: make([]*C.wasmtime_module_t, 1, MaxShards)}
+	err := takeError(C.wasmtime_module_deserialize(e.shards[0].ptr, (*C.uint8_t)(unsafe.SliceData(native)), C.size_t(len(native)), &m.loaded[0]))
 	if err != nil {
 		return nil, err
 	}
+	m.copies.Store(1)
 	m.exports = m.readExports()
-	m.c.engine = e.ptr
+	m.c.shards = C.int32_t(len(e.shards))
+	for i, x := range e.shards {
+		m.c.part[i].engine = x.ptr
+	}
 	return m, nil
 }
 
@@ -70,7 +108,7 @@ func (e *Engine) Link(m *Module, entry string, returns bool) error {
 			return fmt.Errorf("%w: export %q has another type than it must have", ErrLink, m.exports[f.at].Name)
 		}
 	}
-	if err := takeError(C.wasmtime_linker_instantiate_pre(e.linker, m.module, &m.c.pre)); err != nil {
+	if err := takeError(C.wasmtime_linker_instantiate_pre(e.shards[0].linker, m.loaded[0], &m.c.part[0].pre)); err != nil {
 		return fmt.Errorf("%w: %w", ErrLink, err)
 	}
 	return nil
@@ -103,16 +141,22 @@ func (m *Module) Exports() []Export { return m.exports }
 
 // Close frees the module. No instance of it may be left.
 func (m *Module) Close() {
-	if m.c.pre != nil {
-		C.wasmtime_instance_pre_delete(m.c.pre)
+	m.engine.freeing.Lock()
+	defer m.engine.freeing.Unlock()
+	for i := range m.c.part {
+		if pre := m.c.part[i].pre; pre != nil {
+			C.wasmtime_instance_pre_delete(pre)
+		}
 	}
-	C.wasmtime_module_delete(m.module)
-	m.c.pre, m.module = nil, nil
+	for _, x := range m.loaded {
+		C.wasmtime_module_delete(x)
+	}
+	m.c, m.loaded = C.mf_module{}, nil
 }
 
 func (m *Module) readExports() []Export {
 	var vec C.wasm_exporttype_vec_t
-	C.wasmtime_module_exports(m.module, &vec)
+	C.wasmtime_module_exports(m.loaded[0], &vec)
 	defer C.wasm_exporttype_vec_delete(&vec)
 	out := make([]Export, 0, vec.size)
 	for _, t := range unsafe.Slice(vec.data, vec.size) {
