@@ -32,6 +32,7 @@ type subscriptionPlan struct {
 }
 
 func (a *Agent) routes(functions []*function.Function) (subscriptionPlan, []*dispatch.Route) {
+	a.subs.everywhere(functions)
 	groups, claims := a.subs.plan(a.eligible(functions))
 	var routes []*dispatch.Route
 	for _, g := range groups {
