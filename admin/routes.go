@@ -12,7 +12,13 @@ import (
 // routes is the whole protocol.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	at := func(scope, pattern string, h http.HandlerFunc) { mux.HandleFunc(pattern, scoped(scope, h)) }
+	s.register(func(scope, pattern string, h http.HandlerFunc) { mux.HandleFunc(pattern, scoped(scope, h)) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, unsupported(r.Method+" "+r.URL.Path)) })
+	return mux
+}
+
+// register calls at with every path, the scope it needs and what answers it.
+func (s *Server) register(at func(scope, pattern string, h http.HandlerFunc)) {
 	at(ScopeRead, "GET /v1/status", s.status)
 	at(ScopeRead, "GET /v1/settings", s.settings)
 
@@ -35,8 +41,6 @@ func (s *Server) routes() http.Handler {
 	at(ScopeRead, "POST /v1/events", s.events)
 	s.clusterRoutes(at)
 	s.explainRoutes(at)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, unsupported(r.Method+" "+r.URL.Path)) })
-	return mux
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

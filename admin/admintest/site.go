@@ -53,18 +53,18 @@ func (s *Site) Grow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.found("plant")
-	now := s.agent.Now()
-	far := func(id, name string, labels []string, slots, running, queued int, rtt float64, age time.Duration) admin.Member {
-		return admin.Member{
-			ID: id, Name: name, State: admin.MemberAlive, Address: "10.0.0." + fmt.Sprint(1+len(s.members)) + ":7946", Labels: labels, Version: "0.1.0",
-			AdminAddress: "10.0.0." + fmt.Sprint(1+len(s.members)) + ":7947",
-			Arch:         "arm64", OS: "linux", Slots: slots, Running: running, Queued: queued, RTTMS: rtt, AgeMS: age.Milliseconds(),
-			Joined: now.Add(-48 * time.Hour), LastSeen: now.Add(-age),
-		}
-	}
-	s.members = append(s.members, far("a111aaaaaaaaaaaa", "gate", []string{"gpio"}, 4, 1, 0, 1.5, 400*time.Millisecond))
-	s.members = append(s.members, far("a222aaaaaaaaaaaa", "hall", []string{}, 1, 1, 3, 2, 1200*time.Millisecond))
+	s.meet(admin.Member{ID: "a111aaaaaaaaaaaa", Name: "gate", Labels: []string{"gpio"}, Slots: 4, Running: 1, RTTMS: 1.5, AgeMS: 400})
+	s.meet(admin.Member{ID: "a222aaaaaaaaaaaa", Name: "hall", Labels: []string{}, Slots: 1, Running: 1, Queued: 3, RTTMS: 2, AgeMS: 1200})
 	s.cluster.Members = 3
+}
+
+// meet adds a member that is well.
+func (s *Site) meet(m admin.Member) {
+	host, now := fmt.Sprintf("10.0.0.%d", 1+len(s.members)), s.agent.Now()
+	m.State, m.Address, m.AdminAddress = admin.MemberAlive, host+":7946", host+":7947"
+	m.Version, m.Arch, m.OS = "0.1.0", "arm64", "linux"
+	m.Joined, m.LastSeen = now.Add(-48*time.Hour), now.Add(-time.Duration(m.AgeMS)*time.Millisecond)
+	s.members = append(s.members, m)
 }
 
 // Delay makes a member not hear of deployments, or hear of them again.
