@@ -54,6 +54,7 @@ func (d *Dispatcher) wakeAway() {
 func (d *Dispatcher) sendOff(l *lane) {
 	l.state = laneLeaving
 	l.unit.abroad++
+	l.unit.leaving++
 	d.away.out = append(d.away.out, l)
 	d.wakeAway()
 }
@@ -117,6 +118,8 @@ func (d *Dispatcher) lookOut() (moved bool) {
 		}
 		moved = true
 		l.unit.abroad--
+		l.unit.leaving--
+		d.unpark(l.unit)
 		if l.unit.fn == nil || l.unit.fn.Paused {
 			d.makeReady(l) // a worker ends it, or it is parked
 			continue
@@ -189,7 +192,7 @@ func (d *Dispatcher) home() placement.Load {
 // worth says whether l may leave and there is any point in choosing: when the last one of the queue stays, all do. stay remembers
 // that. Called with mu held.
 func (d *Dispatcher) worth(l *lane, stay map[*unit]bool, last placement.Load) bool {
-	if l.spilling || l.head.guest != nil || l.head.home != "" || l.head.skip || l.unit.fn == nil || stay[l.unit] {
+	if l.spilling || l.head.guest || l.head.home != undecided || l.head.skip || l.unit.fn == nil || stay[l.unit] {
 		return false
 	}
 	c, _ := d.choose(l, last)
@@ -228,7 +231,7 @@ func (d *Dispatcher) place(l *lane, home placement.Load) {
 
 // bringHome puts l before all others: its head has waited longer, and placement is not asked again. Called with mu held.
 func (d *Dispatcher) bringHome(l *lane, why placement.Reason) {
-	l.head.home = why
+	l.head.home = verdictOf(why)
 	u := l.unit
 	if !u.mayRun() {
 		l.state = laneParked

@@ -81,7 +81,7 @@ func (d *Dispatcher) admit(g *guestCall) error {
 	}
 	l := &lane{unit: u}
 	l.push(&task{
-		unit: u, route: &Route{Function: name, Trigger: g.call.Trigger}, ev: g.call.Event, receipt: g, guest: g, sync: true,
+		unit: u, route: &Route{Function: name, Trigger: g.call.Trigger}, ev: g.call.Event, receipt: g, guest: true, sync: true,
 		received: d.now(), attempt: 1,
 	})
 	g.lane = l
@@ -121,7 +121,7 @@ func (d *Dispatcher) withdraw(g *guestCall) bool {
 
 // host runs a guest's call in w's slot.
 func (d *Dispatcher) host(w *worker, t *task) {
-	g := t.guest
+	g := t.receipt.(*guestCall)
 	if w.fn != g.call.Function {
 		t.settle(triggers.Settlement{Err: notHere(g.call, "version", errors.New("another version was deployed meanwhile"))})
 		return

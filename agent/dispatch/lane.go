@@ -17,8 +17,9 @@ type task struct {
 	route    *Route
 	ev       *event.Event // nil when it waits in the journal only
 	receipt  triggers.Receipt
-	guest    *guestCall       // a peer's call: nothing of it is committed here
 	sync     bool             // somebody waits for the answer: never journaled, never retried behind their back
+	guest    bool             // a peer's call, the receipt is its guestCall: nothing of it is committed here
+	home     verdict          // placement has decided for this node: it is not asked again before the next attempt
 	trace    *function.Result // gets a copy of the result
 	lane     uint64           // laneHash of its order key
 	received time.Time
@@ -26,8 +27,7 @@ type task struct {
 	place    uint64  // in window
 	first    bool    // of its message's tasks
 
-	home     placement.Reason // why placement has decided for this node: it is not asked again before the next attempt; "" = it has not
-	waits    int              // times there was no room for it; only its worker looks
+	waits    int // times there was no room for it; only its worker looks
 	attempt  int
 	after    time.Time     // not to be run before
 	seq      uint64        // in the journal; 0 = not there
@@ -37,6 +37,29 @@ type task struct {
 	next     *task
 
 	settled atomic.Bool
+}
+
+// verdict is what placement said of a task that is to run here.
+type verdict uint8
+
+const (
+	undecided  verdict = iota
+	homeLocal          // there is room
+	homeQueued         // nobody is sooner done
+)
+
+func verdictOf(r placement.Reason) verdict {
+	if r == placement.ReasonLocal {
+		return homeLocal
+	}
+	return homeQueued
+}
+
+func (v verdict) reason() placement.Reason {
+	if v == homeLocal {
+		return placement.ReasonLocal
+	}
+	return placement.ReasonQueued
 }
 
 type laneKey struct {
@@ -90,6 +113,7 @@ type unit struct {
 	fn      *function.Function // nil when not deployed
 	running int
 	abroad  int // lanes on their way to peers, or there
+	leaving int // of these, not on their way yet
 	ready   int // lanes in Dispatcher.ready
 	parked  []*lane
 	stats   Counters
@@ -99,9 +123,12 @@ type unit struct {
 	ringOf  *function.Function // what ring is of
 }
 
+// maxLeaving bounds the lanes of a function that wait for a peer: the payload of what waits further back stays in the journal.
+const maxLeaving = 64
+
 // mayRun says whether one more lane may run, those that are ready included.
 func (u *unit) mayRun() bool {
-	return u.fn == nil || !u.fn.Paused && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
+	return u.fn == nil || !u.fn.Paused && u.leaving < maxLeaving && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
 }
 
 // laneQueue is a ring of lanes.
@@ -276,7 +303,7 @@ func (d *Dispatcher) goOn(l *lane, wait time.Duration) {
 	if wait == 0 {
 		l.pop()
 	} else {
-		l.head.home = ""
+		l.head.home = undecided
 	}
 	d.unpark(u)
 	switch {

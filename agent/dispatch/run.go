@@ -45,7 +45,7 @@ func (d *Dispatcher) run(w *worker, t *task) (wait time.Duration) {
 	if w.skip || !d.fetch(t) {
 		return 0
 	}
-	if t.guest != nil {
+	if t.guest {
 		d.host(w, t)
 		return 0
 	}
@@ -171,15 +171,15 @@ func (d *Dispatcher) invoke(w *worker, t *task) (placement.Choice, error) {
 		return d.deliver(w, t, v)
 	}
 	choice, here := placement.Local(f, v)
-	if !here && t.home == "" {
+	if !here && t.home == undecided {
 		if choice.Reason == placement.ReasonNowhere || choice.Reason == placement.ReasonStranded || !d.away.on {
 			return choice, nowhere(f, choice.Reason)
 		}
 		w.leave = true
 		return choice, nil
 	}
-	if t.home != "" {
-		choice = placement.Choice{Node: v.Self.ID, Here: true, Reason: t.home}
+	if t.home != undecided {
+		choice = placement.Choice{Node: v.Self.ID, Here: true, Reason: t.home.reason()}
 	}
 	start := d.now()
 	w.res.Reset()
