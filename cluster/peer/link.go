@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mayfly/function"
@@ -180,7 +182,8 @@ func dial(ctx context.Context, config *tls.Config, address string, check func(*t
 		IdleConnTimeout:        2 * time.Minute, // before the server's
 		MaxResponseHeaderBytes: 8 << 10,
 		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: ping, PingTimeout: 3 * time.Second, WriteByteTimeout: 5 * time.Second,
+			StrictMaxConcurrentRequests: true, // otherwise what is beyond the node's limit fails instead of waiting
+			SendPingTimeout:             ping, PingTimeout: 3 * time.Second, WriteByteTimeout: 5 * time.Second,
 			MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 1 << 20,
 		},
 	}
@@ -190,19 +193,38 @@ func dial(ctx context.Context, config *tls.Config, address string, check func(*t
 // roundTrip makes one request. An error of kind KindUnreachable says that it was not sent; any other that it may have been. The
 // caller closes the body of the response.
 func (l *link) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
-	conn, err := l.connection(ctx)
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	resp, err := conn.RoundTrip(r)
-	if err != nil {
-		return nil, &function.Error{
-			Op: "ask", Subject: l.node, Class: function.ClassRetry, Kind: KindLostReply, Err: fmt.Errorf("no reply: %w", err),
+	var sent atomic.Bool
+	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
+	for again := false; ; again = true {
+		conn, err := l.connection(ctx)
+		if err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		resp, err := conn.RoundTrip(r)
+		switch {
+		case err == nil:
+			l.learn(resp.Header.Get(headerLoad), time.Since(began))
+			return resp, nil
+		case sent.Load():
+			return nil, &function.Error{
+				Op: "ask", Subject: l.node, Class: function.ClassRetry, Kind: KindLostReply, Err: fmt.Errorf("no reply: %w", err),
+			}
+		}
+		l.retire(conn)
+		if again || ctx.Err() != nil {
+			return nil, unreachable(l.node, err)
 		}
 	}
-	l.learn(resp.Header.Get(headerLoad), time.Since(began))
-	return resp, nil
+}
+
+// retire lets a connection that takes no more requests, because the node is stopping or it was idle for long, finish those it has.
+func (l *link) retire(conn *http.ClientConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == conn {
+		l.conn = nil
+	}
 }
 
 // learn takes the load word of a reply.

@@ -168,6 +168,9 @@ func (p *Peers) Admin(ctx context.Context, node string, r *http.Request) (*http.
 	}
 	out := r.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.Host, out.RequestURI = "https", host, host, ""
+	if r.Body != nil {
+		out.Body = io.NopCloser(r.Body) // the caller's
+	}
 	return l.roundTrip(ctx, out)
 }
 
