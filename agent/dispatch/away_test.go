@@ -29,8 +29,11 @@ type town struct {
 	order   []string
 	houses  map[string]*house
 
-	mu  sync.Mutex
-	cut map[string]error // by node: what its peers get instead of an answer
+	mu       sync.Mutex
+	cut      map[string]error // by node: what its peers get instead of an answer
+	lost     map[string]bool  // by node: it runs what it is given, and its answers get lost
+	draining map[string]bool
+	epoch    uint64
 }
 
 // house is one of them, with its stations.
@@ -48,7 +51,7 @@ const townSlots = 2
 // newTown builds houses a, b, c... that all run g.
 func newTown(t *testing.T, n int, g guest, change func(*function.Manifest, *Route)) *town {
 	t.Helper()
-	w := &town{t: t, slots: townSlots, latency: 2 * time.Millisecond, houses: map[string]*house{}, cut: map[string]error{}}
+	w := &town{t: t, slots: townSlots, latency: 2 * time.Millisecond, houses: map[string]*house{}, cut: map[string]error{}, lost: map[string]bool{}, draining: map[string]bool{}}
 	w.fn = &function.Function{Version: 7, Module: function.Digest{1}, Manifest: function.Manifest{
 		Name: "f", Limits: function.Limits{Timeout: time.Second, Concurrency: 4},
 		Retry: function.RetryPolicy{MaxAttempts: 3, BackoffMin: 100 * time.Millisecond, BackoffMax: time.Second},
@@ -102,9 +105,11 @@ func (w *town) build(name string, g guest) *house {
 
 // View is of a second ago: everybody seems idle.
 func (h *house) View(*function.Function) *placement.View {
-	v := &placement.View{Epoch: 1}
+	h.town.mu.Lock()
+	defer h.town.mu.Unlock()
+	v := &placement.View{Epoch: 1 + h.town.epoch}
 	for _, name := range h.town.order {
-		n := placement.Node{ID: name, Slots: h.town.slots, Speed: 1, Arch: "arm64", Age: time.Second}
+		n := placement.Node{ID: name, Slots: h.town.slots, Speed: 1, Arch: "arm64", Age: time.Second, Draining: h.town.draining[name]}
 		if name == h.name {
 			v.Self = n
 			continue
@@ -156,6 +161,12 @@ func (w *town) trouble(node string) error {
 	return w.cut[node]
 }
 
+func (w *town) loses(node string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost[node]
+}
+
 func (w *town) breakLink(node string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,7 +185,10 @@ func (l link) Invoke(ctx context.Context, call *function.Call, res *function.Res
 	there.Function = &function.Function{Manifest: function.Manifest{Name: call.Function.Name()}, Module: call.Function.Module, Version: call.Function.Version}
 	got, _, err := l.to.d.ExecuteHere(ctx, &there)
 	time.Sleep(l.to.town.latency)
-	if err != nil {
+	switch {
+	case l.to.town.loses(l.to.name):
+		return classed(function.ClassRetry)
+	case err != nil:
 		return err
 	}
 	*res = *got
