@@ -289,7 +289,7 @@ func (c checker) placement() {
 
 // checkTerm checks "kind:value" and "kind:one|other".
 func checkTerm(s string) error {
-	kinds := []string{"arch", "label", "node"}
+	kinds := []string{"arch", "cap", "label", "node", "os", "power", "zone"}
 	kind, values, found := strings.Cut(s, ":")
 	if !slices.Contains(kinds, kind) || !found {
 		hint := `write it like "arch:arm64|amd64", "label:gpio" or "node:NAME"`

@@ -170,7 +170,7 @@ type StatePolicy struct {
 
 // Placement narrows down where a function may run.
 type Placement struct {
-	Require []string `json:"require,omitempty"` // "arch:arm64|amd64", "label:gpio", "node:a|b"
+	Require []string `json:"require,omitempty"` // "arch:arm64|amd64", "os:linux", "label:gpio", "zone:hall", "cap:simd", "power:mains", "node:a|b"
 	Prefer  []string `json:"prefer,omitempty"`  // the same, and "near-trigger"
 }
 
