@@ -14,7 +14,7 @@ import (
 const (
 	maxRecords = 10_000
 	maxBytes   = 32 << 20
-	maxApply   = 1 << 20 // bytes of bodies in one step; one record always fits
+	maxApply   = 128 << 10 // bytes of bodies in one step; one record always fits
 )
 
 // Reasons for which a record that came from elsewhere was not taken over.
@@ -53,7 +53,8 @@ func (c *Catalog) Refused() map[string]int64 {
 }
 
 // Apply takes over what is newer among records that a member sent, and returns how many those were, after they are synced to disk. from is the
-// member, known by its certificate. At most 512 records and 1 MiB are taken at once, in one batch.
+// member, known by its certificate. At most 16 records and 128 KiB (or one record) are taken at once, in one
+// batch.
 //
 // What must not be taken over is left out and counted (Refused); that is no error. Errors are those of the disk and of ctx.
 func (c *Catalog) Apply(ctx context.Context, records []Record, from string) (changed int, err error) {

@@ -27,6 +27,8 @@ type memory struct {
 	hold   bool  // sync only when told
 	refuse error // of Submit
 	writes int
+
+	largest int // bytes of the largest batch
 }
 
 type queued struct {
@@ -55,12 +57,18 @@ func (m *memory) sync(err error) {
 	queue := m.queue
 	m.queue = nil
 	for _, q := range queue {
+		size := 0
 		for _, op := range q.ops {
-			if err == nil {
-				m.synced[string(op.Key)] = op.Value
-				m.writes++
+			size += len(op.Key) + len(op.Value)
+			if err != nil {
+				continue
+			}
+			m.writes++
+			if m.synced[string(op.Key)] = op.Value; op.Delete {
+				delete(m.synced, string(op.Key))
 			}
 		}
+		m.largest = max(m.largest, size)
 	}
 	m.mu.Unlock()
 	for _, q := range queue {

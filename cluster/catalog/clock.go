@@ -72,7 +72,11 @@ func (c *clocks) trust(now time.Time) trust {
 	}
 	if !t.alone {
 		slices.Sort(offsets)
-		if median := offsets[len(offsets)/2]; median.Abs() > maxOffset {
+		median := offsets[len(offsets)/2]
+		if other := offsets[(len(offsets)-1)/2]; other.Abs() < median.Abs() {
+			median = other // of two in the middle the one that is for us
+		}
+		if median.Abs() > maxOffset {
 			t.fault = fmt.Errorf("this node's clock is %v off those of the %d nodes it hears", median.Abs().Round(time.Second), len(offsets))
 		}
 	}

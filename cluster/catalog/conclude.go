@@ -28,32 +28,35 @@ func (c *comparison) lacked(yield func(*entry) bool) {
 }
 
 // conclude draws the conclusions from an exchange: what this node knows of deletions now [C4].
+//
+// Who was away for longer than tombstones are kept, and says so, is believed nothing. Who knows of deletions that this node cannot know of is
+// believed everything. Of two who were both on all the time and did not see each other, neither knows better: that is a split.
 func (r *Replica) conclude(ctx context.Context, c *comparison) error {
-	now := r.catalog.Snapshot()
-	if now.Root() == c.last.root {
-		r.catalog.horizon.equal(c.node)
+	h := &r.catalog.horizon
+	if r.catalog.Snapshot().Root() == c.last.root {
+		h.equal(c.node)
 	}
-	stale := r.catalog.horizon.stale(c.node)
-	r.note(c, stale)
-	if stale || c.applied.refused > 0 {
+	r.note(c)
+	floor, synced := h.marks()
+	behind, away := c.told.synced < floor, synced < c.told.floor
+	if behind || !away && h.estranged(c.node) || c.applied.refused > 0 {
 		return nil
 	}
-	next := r.learned(c)
-	return r.drop(ctx, c, next)
+	return r.drop(ctx, c, r.learned(c))
 }
 
-// learned returns what the marks may be after a whole exchange with a peer in good standing. What a peer claims is believed up to what is plausible.
+// learned returns what the marks may be after a whole exchange with a peer in good standing. A node whose clock is good believes what is plausible;
+// one whose clock is not has nothing to judge by, and what it may have missed is worse than a member that lies.
 func (r *Replica) learned(c *comparison) marks {
 	now := r.catalog.options.Now()
-	good := r.catalog.clocks.trust(now).good()
-	horizon := r.catalog.options.Horizon
-	most, collected := r.catalog.Snapshot().newest, r.catalog.Snapshot().newest
-	if good {
-		most, collected = versionAt(now), versionAt(now.Add(-horizon/2))
+	m := c.told
+	if !r.catalog.clocks.trust(now).good() {
+		m.synced = max(m.floor, min(m.synced, r.catalog.Snapshot().newest))
+		return m
 	}
-	m := marks{floor: min(c.told.floor, collected)}
-	m.synced = max(m.floor, min(c.told.synced, most))
-	if good && r.catalog.horizon.contact(c.node) >= contactFirst {
+	m.floor = min(m.floor, versionAt(now.Add(-r.catalog.options.Horizon/2)))
+	m.synced = max(m.floor, min(m.synced, versionAt(now)))
+	if r.catalog.horizon.contact(c.node) >= contactFirst {
 		m.synced = max(m.synced, versionAt(now.Add(-contactFirst)))
 	}
 	return m
@@ -116,12 +119,14 @@ type split struct {
 	told  bool
 }
 
+// asking says whether it is too early to ask a person.
+func (s *split) asking() bool { return len(s.here)+len(s.there) > 0 && !s.told }
+
 // splitPatience is how long a node may take to find out that it was away for too long, before a person is asked.
 const splitPatience = 10 * time.Minute
 
 // note remembers what stays different after an exchange, and tells an operator once.
-func (r *Replica) note(c *comparison, stale bool) {
-	floor, _ := r.catalog.horizon.marks()
+func (r *Replica) note(c *comparison) {
 	s := split{there: c.applied.zombies}
 	for e := range c.lacked {
 		if e.Ver < c.told.floor && !e.Deleted && e.Kind != KindNode {
@@ -145,7 +150,7 @@ func (r *Replica) note(c *comparison, stale bool) {
 	if !s.told && time.Since(s.since) >= splitPatience {
 		s.told = true
 		r.options.Log.Error("catalog-split: two parts of the cluster were apart for longer than deletions are remembered; deploy again what should stay, remove what should go",
-			"node", c.node, "only_here", names(s.here), "only_there", names(s.there), "stale", stale, "floor", timeOf(floor))
+			"node", c.node, "only_here", names(s.here), "only_there", names(s.there))
 	}
 	p.split = s
 }

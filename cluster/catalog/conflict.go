@@ -23,7 +23,7 @@ func (c *Conflict) ident() ident { return ident{c.Lost.Kind, c.Lost.Key} }
 // Bounds of the conflicts that are kept; the oldest go first.
 const (
 	maxConflicts    = 64
-	maxConflictBody = 16 << 10
+	maxConflictBody = 8 << 10
 )
 
 // Conflicts returns what lost against a change whose writer did not know of it, newest first, at most 64. Changing or removing the record in question takes

@@ -119,11 +119,18 @@ func (h *horizon) equal(node string) {
 	}
 }
 
-// stale says whether a node was away for so long that what it holds may be deleted: nothing is learned from it about deletions [C4].
+// stale says whether nothing is learned from a node about deletions, because it was away for longer than they are remembered.
 func (h *horizon) stale(node string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.told[node].synced < h.state.Floor || h.state.Seen[node].Estranged
+}
+
+// estranged says whether a node was not seen for longer than deletions are remembered, and has not held what we hold since.
+func (h *horizon) estranged(node string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state.Seen[node].Estranged
 }
 
 // contact is for how long a node has been there, without a gap longer than the horizon.
@@ -156,7 +163,7 @@ func (h *horizon) saved(m marks) (store.Op, func(), error) {
 	}, err
 }
 
-// collectable returns the tombstones that are older than the horizon, a few hundred at most.
+// collectable returns the tombstones that are older than the horizon, as many as go in one step.
 func (c *Catalog) collectable(now *Snapshot, keep func(Record) bool) (ids []ident, floor uint64) {
 	running := c.horizon.running()
 	now.all(func(e *entry) bool {
@@ -169,5 +176,5 @@ func (c *Catalog) collectable(now *Snapshot, keep func(Record) bool) (ids []iden
 	return slices.Clip(ids), floor
 }
 
-// maxStep bounds how many records change in one step.
-const maxStep = 512
+// maxStep bounds how many records change in one step: with the conflicts that may come of it they fit into one batch of the smallest store.
+const maxStep = 16

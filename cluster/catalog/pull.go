@@ -38,38 +38,44 @@ func (r *Replica) ask(ctx context.Context, node string, op byte, body []byte) (*
 }
 
 // call does what there is to do with a peer.
-func (r *Replica) call(ctx context.Context, node string) (changed int, err error) {
+func (r *Replica) call(ctx context.Context, node string) (c called, err error) {
 	ids, compare := r.reasons(node)
 	if len(ids) > 0 {
 		a, err := r.fetch(ctx, node, ids)
+		c.asked, c.changed = true, len(a.changed)
 		if err != nil {
-			return len(a.changed), err
+			return c, err
 		}
-		changed = len(a.changed)
 		r.fetched(node, ids)
 	}
 	if !compare {
-		return changed, nil
+		return c, nil
 	}
-	a, err := r.exchange(ctx, node)
+	a, root, err := r.exchange(ctx, node)
 	r.retell(a.changed)
-	return changed + len(a.changed), err
+	c.changed += len(a.changed)
+	c.compared, c.root = err == nil, root
+	return c, err
 }
 
+// reasons returns why a peer is to be called: records that were announced and are still lacking, and whether to compare all.
 func (r *Replica) reasons(node string) (ids []ident, compare bool) {
-	mine := r.catalog.Snapshot().Root()
+	now := r.catalog.Snapshot()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.peers[node]
 	if p == nil {
 		return nil, false
 	}
-	for id := range p.wants {
-		if ids = append(ids, id); len(ids) == maxStep {
+	for id, w := range p.wants {
+		if e := now.entry(id); e != nil && (e.Ver > w.header.ver || e.hash == w.header.hash) {
+			delete(p.wants, id)
+			r.wanted--
+		} else if ids = append(ids, id); len(ids) == pageIdents {
 			break
 		}
 	}
-	return ids, p.urgent || p.compare && p.root != mine
+	return ids, p.urgent || p.compare && p.root != now.Root()
 }
 
 // fetched takes off the list what was asked for. What the peer did not have is asked for elsewhere.
@@ -100,7 +106,7 @@ func (r *Replica) fetched(node string, ids []ident) {
 // fetch takes over records of a peer.
 func (r *Replica) fetch(ctx context.Context, node string, ids []ident) (all applied, err error) {
 	for len(ids) > 0 {
-		page := ids[:min(len(ids), maxStep)]
+		page := ids[:min(len(ids), pageIdents)]
 		in, _, err := r.ask(ctx, node, opFetch, appendIdents(nil, page))
 		if err != nil {
 			return all, err
@@ -160,7 +166,7 @@ var errMoving = errors.New("what it holds changes while we compare")
 
 // exchange makes this catalog hold what a peer holds, where that is newer. When it is through, and nothing was refused, this node knows of
 // deletions what the peer knows.
-func (r *Replica) exchange(ctx context.Context, node string) (all applied, err error) {
+func (r *Replica) exchange(ctx context.Context, node string) (all applied, root [hashSize]byte, err error) {
 	before := r.catalog.Snapshot()
 	mine := before.digest()
 	var theirs []header
@@ -173,15 +179,15 @@ func (r *Replica) exchange(ctx context.Context, node string) (all applied, err e
 		}
 		in, greeted, err := r.ask(ctx, node, opCompare, appendIdent(body, cursor))
 		if err != nil {
-			return all, err
+			return all, root, err
 		}
 		page := in.compared()
 		if err := in.end(); err != nil || len(theirs) > 2*maxRecords {
 			r.catalog.counts.add(RefusedMalformed, 1)
-			return all, fmt.Errorf("catalog: answer of %s: %w", node, errWire)
+			return all, root, fmt.Errorf("catalog: answer of %s: %w", node, errWire)
 		}
 		if len(theirs) > 0 && page.root != last.root {
-			return all, fmt.Errorf("catalog: %s: %w", node, errMoving)
+			return all, root, fmt.Errorf("catalog: %s: %w", node, errMoving)
 		}
 		last, g = page, greeted
 		theirs = append(theirs, page.headers...)
@@ -200,10 +206,10 @@ func (r *Replica) exchange(ctx context.Context, node string) (all applied, err e
 	got, err := r.fetch(ctx, node, lack)
 	got.zombies = append(got.zombies, all.zombies...)
 	if err != nil {
-		return got, err
+		return got, last.root, err
 	}
 	c := comparison{node: node, before: before, theirs: theirs, last: last, told: g.marks, applied: got}
-	return got, r.conclude(ctx, &c)
+	return got, last.root, r.conclude(ctx, &c)
 }
 
 // lacks says whether a copy of a record is to be fetched, and notes those that are older than what we know of.

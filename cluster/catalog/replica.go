@@ -55,8 +55,8 @@ type peer struct {
 	compare   bool // it holds something else than we do
 	urgent    bool // whatever its root was
 	wants     map[ident]want
-	due       time.Time // when to call it next, if there is a reason
-	fruitless [2][hashSize]byte
+	due       time.Time         // when to call it next, if there is a reason
+	fruitless [2][hashSize]byte // our root and its root, when comparing brought nothing
 	called    time.Time
 	failed    bool          // the last call did
 	pause     time.Duration // after calls that failed or brought nothing
@@ -222,7 +222,7 @@ func (r *Replica) Heard(origin string, b []byte) (news bool, err error) {
 	if !r.newer(s.header) || !r.first(s.header.hash) {
 		return false, nil
 	}
-	if s.record != nil && r.catalog.options.Verify != nil {
+	if s.record != nil && len(s.record.Sig) > 0 && r.catalog.options.Verify != nil {
 		if reason := r.catalog.admit(*s.record, r.catalog.options.Now()); reason != "" {
 			r.catalog.counts.add(reason, 1)
 			return false, nil

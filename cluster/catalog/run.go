@@ -142,8 +142,8 @@ func (r *Replica) work(ctx context.Context) {
 		if !ok {
 			return
 		}
-		changed, err := r.call(ctx, node)
-		r.done(node, changed, err)
+		c, err := r.call(ctx, node)
+		r.done(node, c, err)
 	}
 }
 
@@ -178,8 +178,16 @@ func (r *Replica) next(ctx context.Context) (node string, ok bool) {
 	}
 }
 
-// done notes what came of a call, and when the next may be.
-func (r *Replica) done(node string, changed int, err error) {
+// called is what came of calling a peer.
+type called struct {
+	changed  int
+	asked    bool // for records that were announced
+	compared bool
+	root     [hashSize]byte // of the peer when compared
+}
+
+// done notes what came of a call, and whether and when there is to be another.
+func (r *Replica) done(node string, c called, err error) {
 	mine := r.catalog.Snapshot().Root()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,23 +195,29 @@ func (r *Replica) done(node string, changed int, err error) {
 	if p == nil {
 		return
 	}
-	p.busy, p.failed, p.called = false, err != nil, time.Now()
+	p.busy, p.failed, p.called, p.urgent, p.due = false, err != nil, time.Now(), false, time.Time{}
 	p.compare = p.root != mine
 	switch {
 	case err != nil:
 		p.longer()
-		p.urgent = false
 		r.options.Log.Debug("a replica cannot be asked", "node", node, "error", err, "again", p.pause)
 		r.elsewhere(node, p)
-	case changed > 0 || !p.compare:
-		p.pause, p.urgent = 0, false
+	case c.changed > 0:
+		p.pause = 0
+	case c.asked:
+		p.longer() // an announcement of what it does not have
 	default:
-		p.longer()
-		p.urgent, p.fruitless = false, [2][hashSize]byte{mine, p.root}
+		p.pause = 0
+		if c.compared {
+			p.fruitless = [2][hashSize]byte{mine, c.root}
+		}
 	}
-	p.due = time.Time{}
-	if p.compare || len(p.wants) > 0 {
-		p.due = time.Now().Add(jittered(p.pause))
+	switch {
+	case time.Since(p.heard) > offsetLasts: // it is gone
+	case len(p.wants) > 0, p.compare && p.fruitless != [2][hashSize]byte{mine, p.root}:
+		p.schedule(spreadCalls)
+	case p.split.asking():
+		p.urgent, p.due = true, time.Now().Add(splitPatience)
 	}
 	r.signal()
 }

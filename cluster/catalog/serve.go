@@ -138,7 +138,7 @@ func serveFetch(now *Snapshot, in *reader, out []byte) ([]byte, error) {
 
 func (in *reader) records() []Record {
 	n := in.uint16()
-	if n > maxStep {
+	if n > pageIdents {
 		in.err = errWire
 	}
 	var all []Record

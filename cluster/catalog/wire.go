@@ -22,6 +22,7 @@ const (
 	saidRecord = 2 // an announcement: a whole record
 	saidRoot   = 3 // an announcement: the root of what its origin holds
 
+	pageIdents  = 512     // idents in one request
 	pageHeaders = 1500    // headers in one answer, about 130 KiB
 	pageBytes   = 1 << 20 // of records in one answer; one record always fits
 	inlineMax   = 512     // a record of at most so many bytes is announced whole
@@ -159,10 +160,10 @@ func (r *reader) end() error {
 	return r.err
 }
 
-// idents reads a number and that many idents, at most maxStep.
+// idents reads a number and that many idents, at most a page.
 func (r *reader) idents() []ident {
 	n := r.uint16()
-	if n > maxStep {
+	if n > pageIdents {
 		r.err = errWire
 	}
 	var ids []ident

@@ -1,0 +1,91 @@
+package catalog_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mayfly/cluster/catalog"
+	"mayfly/cluster/catalog/catalogtest"
+	"mayfly/cluster/clustertest"
+	"mayfly/internal/simnet"
+)
+
+func lossy() simnet.Link {
+	return simnet.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05}
+}
+
+// A deployment is visible on all nodes within three seconds, and the node it was made on knows that.
+func TestDeployIsVisibleEverywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := catalogtest.New(t, lossy(), 30, nil)
+		s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, 30) })
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			name := fmt.Sprintf("f%d", i)
+			from := s.Nodes[7*i%30]
+			version := s.Deploy(from, name, i)
+			took := s.Until(name, 20*time.Second, func() bool { return s.Visible(name, version) })
+			if t.Log(name, "after", took); took > 3*time.Second {
+				t.Errorf("%s took %v to be visible on 30 nodes", name, took)
+			}
+			var others []string
+			for _, n := range s.Nodes {
+				if n != from {
+					others = append(others, n.Name)
+				}
+			}
+			spread := from.Replica.Spread(t.Context(), catalog.KindFunction, name, version, others)
+			if len(spread.Have) != 29 {
+				t.Errorf("known to be there: %+v", spread)
+			}
+		}
+		s.Until("digests", time.Minute, s.Equal)
+	})
+}
+
+// Both sides of a partition take deployments and removals; afterwards all nodes hold the same, and what was removed stays away.
+func TestPartitionHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := catalogtest.New(t, lossy(), 30, nil)
+		s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, 30) })
+		one, two := s.Nodes[1], s.Nodes[29]
+		for i := range 20 {
+			s.Deploy(one, fmt.Sprintf("old%d", i), 0)
+		}
+		s.Until("the same everywhere", time.Minute, s.Equal)
+		s.Halves()
+		time.Sleep(time.Minute)
+		for i := range 10 {
+			s.Remove(one, fmt.Sprintf("old%d", i))
+			s.Deploy(one, fmt.Sprintf("one%d", i), 1)
+			s.Remove(two, fmt.Sprintf("old%d", i+5))
+			s.Deploy(two, fmt.Sprintf("two%d", i), 2)
+		}
+		s.Deploy(one, "both", 1)
+		s.Deploy(two, "both", 2)
+		time.Sleep(9 * time.Minute)
+		s.Split(nil)
+		took := s.Until("the same everywhere again", 5*time.Minute, s.Equal)
+		if t.Log("equal after", took); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		for range 60 {
+			for _, n := range s.Nodes {
+				for i := range 15 {
+					if _, ok := n.Catalog.Get(fmt.Sprintf("old%d", i)); ok {
+						t.Fatalf("old%d came back on %s", i, n.Name)
+					}
+				}
+				if len(n.Catalog.List()) != 5+10+10+1 {
+					t.Fatalf("%s has %d functions", n.Name, len(n.Catalog.List()))
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+		if c := one.Catalog.Snapshot().Conflicts(); len(c) != 1 || c[0].Lost.Key != "both" {
+			t.Errorf("conflicts %+v", c)
+		}
+	})
+}
