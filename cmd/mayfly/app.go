@@ -69,7 +69,7 @@ says is published, stored or returned.`,
 			root.AddCommand(c)
 		}
 	}
-	add("author", buildCommand(a), testCommand(a))
+	add("author", newCommand(a), buildCommand(a), testCommand(a))
 	add("ship", planCommand(a), capsCommand(a), deployCommand(a), fnCommand(a))
 	add("understand", statusCommand(a), explainCommand(a), eventsCommand(a), logsCommand(a), dlqCommand(a))
 	add("data", pubCommand(a), subCommand(a), invokeCommand(a))
