@@ -3,7 +3,9 @@ package dispatch
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"testing"
+	"time"
 
 	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
@@ -23,6 +25,15 @@ func (s still) View(*function.Function) *placement.View { return s.view }
 
 // BenchmarkLocal is an event that runs here because there is room: the way of nearly all events, without sandbox and disk.
 func BenchmarkLocal(b *testing.B) {
+	view := placement.View{Self: placement.Node{ID: "here", Slots: 2, Speed: 1}, Epoch: 1}
+	b.Run("alone", func(b *testing.B) { benchmarkLocal(b, view, nil) })
+	for range 29 {
+		view.Peers = append(view.Peers, placement.Node{ID: "far" + strconv.Itoa(len(view.Peers)), Slots: 2, Speed: 1, RTT: time.Millisecond})
+	}
+	b.Run("in a cluster", func(b *testing.B) { benchmarkLocal(b, view, func(string) (Invoker, bool) { return nil, false }) })
+}
+
+func benchmarkLocal(b *testing.B, view placement.View, peers func(string) (Invoker, bool)) {
 	f := &function.Function{Manifest: function.Manifest{Name: "f", Limits: function.Limits{Concurrency: 4}, State: function.StatePolicy{Scope: function.ScopeNone}}}
 	pattern, err := event.ParsePattern("in/#")
 	if err != nil {
@@ -31,7 +42,7 @@ func BenchmarkLocal(b *testing.B) {
 	out := &memOutbox{ready: map[outbox.Ticket][]event.Message{}}
 	d := New(Config{Node: "here", Workers: 2, Window: 1 << 20}, Deps{
 		Local:  guest(func(*function.Call, *function.Result) error { return nil }),
-		Outbox: out, View: still{&placement.View{Self: placement.Node{ID: "here", Slots: 2, Speed: 1}}}, Observer: quiet{}, Log: slog.New(slog.DiscardHandler),
+		Outbox: out, View: still{&view}, Peers: peers, Observer: quiet{}, Log: slog.New(slog.DiscardHandler),
 	})
 	d.Deploy([]*function.Function{f}, []*Route{{Function: "f", Trigger: "mqtt[0]", Source: "s", Pattern: pattern}})
 	ctx, cancel := context.WithCancel(b.Context())
