@@ -295,10 +295,19 @@ func TestTokenOptions(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "plant")
 	for _, o := range []TokenOptions{
-		{}, {TTL: time.Hour}, {Uses: 1}, {TTL: -time.Hour, Uses: 1}, {TTL: time.Hour, Uses: -1}, {TTL: time.Hour, Uses: maxUses + 1},
-		{TTL: 2 * maxTokenTTL, Uses: 1}, {TTL: time.Hour, Uses: 2, Name: "press"}, {TTL: time.Hour, Uses: 1, Name: "a press"},
-		{TTL: time.Hour, Uses: 1, Labels: []string{""}}, {TTL: time.Hour, Uses: 1, Labels: []string{"a|b"}},
-		{TTL: time.Hour, Uses: 1, Labels: make([]string, maxLabels+1)}, {TTL: time.Hour, Uses: 1, Labels: []string{strings.Repeat("x", maxLabel+1)}},
+		{},
+		{TTL: time.Hour},
+		{Uses: 1},
+		{TTL: -time.Hour, Uses: 1},
+		{TTL: time.Hour, Uses: -1},
+		{TTL: time.Hour, Uses: maxUses + 1},
+		{TTL: 2 * maxTokenTTL, Uses: 1},
+		{TTL: time.Hour, Uses: 2, Name: "press"},
+		{TTL: time.Hour, Uses: 1, Name: "a press"},
+		{TTL: time.Hour, Uses: 1, Labels: []string{""}},
+		{TTL: time.Hour, Uses: 1, Labels: []string{"a|b"}},
+		{TTL: time.Hour, Uses: 1, Labels: make([]string, maxLabels+1)},
+		{TTL: time.Hour, Uses: 1, Labels: []string{strings.Repeat("x", maxLabel+1)}},
 	} {
 		if token, err := s.a.CreateToken(o); err == nil {
 			t.Errorf("%+v made %s", o, token)

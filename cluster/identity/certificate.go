@@ -126,7 +126,7 @@ func verify(leaf, ca *x509.Certificate, cluster string) (string, error) {
 	}
 	where, id, ok := claimed(leaf)
 	switch {
-	case !ok || leaf.IsCA:
+	case !ok:
 		return "", fmt.Errorf("%w: the certificate names no node", ErrPeer)
 	case where != cluster:
 		return "", fmt.Errorf("%w: it is a member of %q, this is %q", ErrPeer, where, cluster)

@@ -61,10 +61,10 @@ func (n Node) Fingerprint() (f [16]byte) {
 // IDOf returns the only id that a node whose key has this fingerprint may have [I1].
 func IDOf(fingerprint [16]byte) string { return spell(fingerprint[:10]) }
 
-// idOf returns the id of a node by its public key; "" when that is not of the kind nodes have.
-// IDOfKey returns the id of the node that has this key.
+// IDOfKey returns the only id that the node with this key may have [I1]; "" when it is no Ed25519 key.
 func IDOfKey(key ed25519.PublicKey) string { return idOf(key) }
 
+// idOf is IDOfKey of a key as certificates hold it.
 func idOf(public any) string {
 	key, ok := public.(ed25519.PublicKey)
 	if !ok || len(key) != ed25519.PublicKeySize {

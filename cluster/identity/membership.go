@@ -41,6 +41,8 @@ type Membership struct {
 	// issued is what the clock said when the certificate in use was granted, if this process was there: nanoseconds since
 	// 1970, 0 = it was not.
 	issued atomic.Int64
+	// seen is the latest beginning of a peer's certificate since then, in seconds since 1970: it is at least that late.
+	seen atomic.Int64
 
 	mu      sync.Mutex    // held while the standing changes
 	changed chan struct{} // closed by the next change

@@ -11,14 +11,17 @@ import (
 func (m *Membership) RenewalDue() bool {
 	s, now := m.now.Load(), m.clock()
 	life := s.cert.NotAfter.Sub(s.cert.NotBefore)
-	if now.Before(s.ca.NotBefore) {
-		// The clock is not set and may never be; those of others are, and they would not wait. So it asks once after each
-		// start, and counts from there [I4].
+	due := s.cert.NotBefore.Add(life * 2 / 3)
+	if time.Unix(m.seen.Load(), 0).After(due) {
+		return true // this clock is behind that of who issued a peer's certificate
+	}
+	if now.Add(24 * time.Hour).Before(s.cert.NotBefore) {
+		// The clock is not set, or the signer's was ahead: there is no telling how old the certificate is, and perhaps
+		// there never will be. So it asks once after each start, and counts from there [I4].
 		issued := m.issued.Load()
 		return issued == 0 || now.Sub(time.Unix(0, issued)) > life*2/3
 	}
-	// A certificate from the future was issued while the signer's clock was wrong; its end says nothing.
-	return now.After(s.cert.NotBefore.Add(life*2/3)) || now.Add(24*time.Hour).Before(s.cert.NotBefore)
+	return now.After(due)
 }
 
 // RenewalRequest returns the certificate request to send to a signer, over a connection made with SignerTLS.
@@ -41,7 +44,18 @@ func (m *Membership) Renewed(g Grant) error {
 		return fmt.Errorf("renewal: %w", err)
 	}
 	m.issued.Store(m.clock().UnixNano())
+	m.seen.Store(0)
 	return nil
+}
+
+// saw remembers when a peer's certificate began.
+func (m *Membership) saw(began time.Time) {
+	for {
+		before := m.seen.Load()
+		if began.Unix() <= before || m.seen.CompareAndSwap(before, began.Unix()) {
+			return
+		}
+	}
 }
 
 // rejoined is Renewed for a grant to a new token, which may say other things of the node.

@@ -47,7 +47,7 @@ func (m *Membership) server(signer bool) *tls.Config {
 // ClientTLS is how this node calls another: it accepts the node with that id and nobody else [I1]. Add NextProtos to a clone.
 func (m *Membership) ClientTLS(nodeID string) *tls.Config {
 	return m.client(nodeID, func(leaf *x509.Certificate) error {
-		if id := idOf(leaf.PublicKey); id != nodeID || id == "" {
+		if id := idOf(leaf.PublicKey); id != nodeID {
 			return fmt.Errorf("%w: it is node %s, and %q was called", ErrPeer, id, nodeID)
 		}
 		return nil
@@ -111,6 +111,7 @@ func (m *Membership) judge(state tls.ConnectionState, grace time.Duration) (*x50
 	if _, found := s.revoked[id]; found {
 		return nil, fmt.Errorf("%w: %s", ErrRevoked, id)
 	}
+	m.saw(leaf.NotBefore)
 	return leaf, alive(leaf, judgedAt(m.clock(), s.ca, s.cert), grace)
 }
 

@@ -352,6 +352,7 @@ func TestRenewalWithoutAClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.clock.set(today().Add(time.Hour))
+	d.open(t)
 	if !d.RenewalDue() {
 		t.Error("a certificate from the future is kept")
 	}
@@ -406,8 +407,118 @@ func TestOnlyTheSignerHearsTheSecret(t *testing.T) {
 			t.Errorf("who joins renews as %q", id)
 		}
 	}
-	if _, _, serr, cerr := call(t, member.ServerTLS(), token.TLS(today)); serr == nil || cerr == nil {
-		t.Errorf("a member that is no signer lets in who joins: %v, %v", serr, cerr)
+}
+
+// Only a signer has a door for those without a certificate, and nothing else is behind it [I3].
+func TestTheSignersDoor(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	member, gone := s.join(t), s.join(t)
+	s.revoke(t, gone)
+	asking := func(server string, d *device) *tls.Config {
+		c := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: server, InsecureSkipVerify: true}
+		if d != nil {
+			c = with(c, d.node.Key, d.Certificate().Raw)
+		}
+		return c
+	}
+	for name, c := range map[string]struct {
+		server, client *tls.Config
+		want           bool
+	}{
+		"joining at a signer":             {s.a.ServerTLS(), asking(signerName, nil), true},
+		"joining at a member":             {member.ServerTLS(), asking(signerName, nil), false},
+		"renewing at a member":            {member.ServerTLS(), asking(signerName, member), false},
+		"a call without a certificate":    {s.a.ServerTLS(), asking(s.signer.ID(), nil), false},
+		"a call without a server's name":  {s.a.ServerTLS(), asking("", nil), false},
+		"a revoked node renewing":         {s.a.ServerTLS(), asking(signerName, gone), false},
+		"a call, the signer's own door":   {s.signer.ServerTLS(), asking(signerName, nil), false},
+		"a member calling without a name": {s.a.ServerTLS(), asking("", member), true},
+	} {
+		if _, _, serr, _ := call(t, c.server, c.client); (serr == nil) != c.want {
+			t.Errorf("%s: %v", name, serr)
+		}
+	}
+}
+
+// A clock that is behind does not say that renewal is due; the certificates of others do [I4].
+func TestRenewalByAClockThatIsBehind(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	d := s.join(t)
+	for _, c := range []struct {
+		passed time.Duration
+		due    bool
+	}{{time.Hour, false}, {CertificateLife / 2, false}, {CertificateLife / 2, true}} {
+		s.signer.clock.add(c.passed)
+		if err := s.a.RenewOwn(); err != nil {
+			t.Fatal(err)
+		}
+		if d.RenewalDue() {
+			t.Error("due before anybody was met")
+		}
+		if _, _, _, err := call(t, s.a.ServerTLS(), d.ClientTLS(s.signer.ID())); (err != nil) != c.due {
+			t.Errorf("after %s: %v", c.passed, err)
+		}
+		if d.RenewalDue() != c.due {
+			t.Errorf("after %s due: %v", c.passed, !c.due)
+		}
+	}
+	renew(t, s, d)
+}
+
+// A clock that is not set does not make good again what had ended when this node's own certificate was issued [I4].
+func TestWhatHadEndedStaysEnded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	old := s.join(t)
+	s.signer.clock.add(CertificateLife + time.Hour)
+	d := s.join(t)
+	d.clock.set(time.Unix(30, 0))
+	if _, _, serr, _ := call(t, d.ServerTLS(), old.ClientTLS(d.ID())); !errors.Is(serr, ErrExpired) {
+		t.Errorf("server: %v", serr)
+	}
+	if _, _, _, cerr := call(t, old.ServerTLS(), d.ClientTLS(old.ID())); !errors.Is(cerr, ErrExpired) {
+		t.Errorf("client: %v", cerr)
+	}
+}
+
+// Handshakes, readers and changes at the same time do not disturb each other.
+func TestChangesWhileInUse(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	a, b := s.join(t), s.join(t)
+	server, client := b.ServerTLS(), a.ClientTLS(b.ID())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			for _, step := range []func() ([]byte, error){s.a.StageKey, s.a.UseKey} {
+				statement, err := step()
+				if err == nil {
+					_, err = a.Learn(statement)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		if _, _, serr, cerr := call(t, server, client); serr != nil || cerr != nil {
+			t.Fatal(serr, cerr)
+		}
+		if k := a.Keys(); len(k.At(today())) == 0 || a.Revoked(b.ID()) || a.Trust().Development() {
+			t.Error("in between there is nothing")
+		}
+	}
+	if a.Keys().Epoch != 41 {
+		t.Errorf("epoch %d", a.Keys().Epoch)
 	}
 }
 
