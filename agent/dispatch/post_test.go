@@ -117,3 +117,43 @@ func TestPostedIsRetriedAndRefusedWithoutRoom(t *testing.T) {
 		}
 	})
 }
+
+// Who posted an event and asks later is told how it ended, once: after its retries, or that it was given up.
+func TestPostedTellsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(call *function.Call, res *function.Result) error {
+			id := call.Event.ID
+			switch {
+			case id == "bad":
+				res.Outcome = function.Reject
+			case call.Attempt < 3:
+				res.Outcome = function.Retry
+			default:
+				res.Response = &function.Response{Data: []byte("answer to " + id)}
+			}
+			return nil
+		}, nil)
+		for _, id := range []string{"good", "bad"} {
+			q := tickOf(id)
+			q.Lane, q.Also, q.Late = "", nil, receipt{b.done, "late " + id}
+			if err := b.d.Post(q, receipt{b.done, id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if s, ok := b.done.of("good"); !ok || !s.Journaled {
+			t.Errorf("settled with %+v", s)
+		}
+		if s, ok := b.done.of("late good"); ok {
+			t.Errorf("told %+v before it was done", s)
+		}
+		if s, ok := b.done.of("late bad"); !ok || s.Outcome != function.Reject {
+			t.Errorf("given up, and told %+v", s)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s, ok := b.done.of("late good"); !ok || s.Err != nil || s.Journaled || s.Response == nil || string(s.Response.Data) != "answer to good" {
+			t.Errorf("told %+v", s)
+		}
+	})
+}

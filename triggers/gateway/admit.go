@@ -27,7 +27,7 @@ type identity struct {
 	attrs []event.Attr // what the function is told; shared, do not append in place
 }
 
-// admit lets in who a route lets in, and says who it is [T2].
+// admit lets in who a route lets in, and says who it is [T2], [T4].
 func (g *Gateway) admit(r *http.Request, rt *Route) (identity, *problem) {
 	switch rt.Auth {
 	case function.AuthToken:

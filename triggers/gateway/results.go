@@ -22,7 +22,7 @@ const (
 	keepResult     = 10 * time.Minute
 )
 
-// results are what became of requests whose callers did not wait. The oldest make room for new ones.
+// results are what became of requests whose callers did not wait. The oldest make room for new ones [T5].
 type results struct {
 	mu    sync.Mutex
 	byID  map[string]*list.Element

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -65,7 +66,11 @@ func appearance(files []string) (s string) {
 			s += "none;"
 			continue
 		}
-		s += fmt.Sprintf("%d %d %v %v;", info.Size(), info.ModTime().UnixNano(), info.Mode(), info.Sys())
+		inode := uint64(0)
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = st.Ino
+		}
+		s += fmt.Sprintf("%d %d %v %d;", info.Size(), info.ModTime().UnixNano(), info.Mode(), inode)
 	}
 	return s
 }

@@ -53,7 +53,7 @@ func (i *Issuer) parse(token string, set *keySet) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return identity(claims)
+	return identity(claims, i.c.Leeway)
 }
 
 // keyOf finds the key a token must be signed with. The token names it; what it may be used for says the key.
@@ -79,7 +79,7 @@ func (s *keySet) keyOf(t *jwt.Token) (any, error) {
 }
 
 // identity takes the claims of a token that was checked.
-func identity(claims jwt.MapClaims) (*Identity, error) {
+func identity(claims jwt.MapClaims, leeway time.Duration) (*Identity, error) {
 	id := &Identity{Claims: claims}
 	id.Issuer, _ = claims.GetIssuer()
 	id.Subject, _ = claims.GetSubject()

@@ -1,6 +1,6 @@
 // Package issuer checks tokens of one OpenID Connect provider with keys it keeps itself: fetched from where the provider says
 // (OpenID Connect Discovery 1.0), remembered on disk, refreshed, and not believed beyond a stated age. So tokens are checked without the
-// provider being reachable, and a key that the provider withdraws is refused after a stated time. DESIGN.md walks through what can fail.
+// provider being reachable, and a key that the provider withdraws is refused after a stated time [T4]. DESIGN.md walks through what can fail.
 package issuer
 
 import (
@@ -28,6 +28,7 @@ type Config struct {
 	CA       string        // PEM file of authorities; "" = the system's
 	MaxAge   time.Duration // keys are believed so long after they were last fetched: 1 min to 90 days; 0 = 24 h
 	Refresh  time.Duration // how often they are fetched, which is how long a withdrawn key may live on; 0 = 15 min, MaxAge/2 at most
+	Leeway   time.Duration // between their clocks and ours; 0 = 30 s
 	Dir      string        // where the keys are remembered
 	Built    time.Time     // a time that is certainly over: while the clock shows less it is not believed
 	Log      *slog.Logger  // nil = discard
@@ -35,12 +36,11 @@ type Config struct {
 
 // What we allow providers and callers.
 const (
-	leeway      = 30 * time.Second // between their clocks and ours
-	maxToken    = 12 << 10         // bytes of a token
-	maxVerified = 4096             // tokens remembered as verified
-	askEvery    = time.Minute      // keys are fetched for an unknown key id at most so often
-	askWait     = 5 * time.Second  // how long a caller with an unknown key id waits for them
-	firstRetry  = 2 * time.Second  // after a fetch that failed, doubled up to Refresh
+	maxToken    = 12 << 10        // bytes of a token
+	maxVerified = 4096            // tokens remembered as verified
+	askEvery    = time.Minute     // keys are fetched for an unknown key id at most so often
+	askWait     = 5 * time.Second // how long a caller with an unknown key id waits for them
+	firstRetry  = 2 * time.Second // after a fetch that failed, doubled up to Refresh
 )
 
 // Kinds of refusals, for callers and tests.
@@ -75,6 +75,9 @@ func New(c Config) (*Issuer, error) {
 		c.Refresh = 15 * time.Minute
 	}
 	c.Refresh = min(c.Refresh, c.MaxAge/2)
+	if c.Leeway == 0 {
+		c.Leeway = 30 * time.Second
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +92,7 @@ func New(c Config) (*Issuer, error) {
 	}
 	i.parser = jwt.NewParser(
 		jwt.WithValidMethods(algorithms()), jwt.WithIssuer(c.URL), jwt.WithAudience(c.Audience...), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
-		jwt.WithLeeway(leeway), jwt.WithTimeFunc(func() time.Time { return i.now() }), jwt.WithJSONNumber(), jwt.WithStrictDecoding(),
+		jwt.WithLeeway(c.Leeway), jwt.WithTimeFunc(func() time.Time { return i.now() }), jwt.WithJSONNumber(), jwt.WithStrictDecoding(),
 	)
 	if set, err := load(i.file(), c.URL); err != nil {
 		c.Log.Warn("the remembered keys cannot be read and are fetched anew", "err", err)
@@ -160,7 +163,7 @@ func (i *Issuer) Verify(ctx context.Context, token string) (*Identity, error) {
 func (i *Issuer) believable(now time.Time) (*keySet, error) {
 	set := i.keys.Load()
 	switch {
-	case now.Before(i.c.Built), set != nil && now.Add(leeway).Before(set.fetched):
+	case now.Before(i.c.Built), set != nil && now.Add(i.c.Leeway).Before(set.fetched):
 		return nil, &function.Error{
 			Op: "check token of", Subject: i.c.Name, Class: function.ClassOverload, Kind: KindClock, After: 10 * time.Second,
 			Err:  fmt.Errorf("the clock shows %s, which cannot be: it has not been set since the device started", now.UTC().Format(time.DateTime)),
