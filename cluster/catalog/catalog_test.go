@@ -28,13 +28,20 @@ type memory struct {
 	refuse error // of Submit
 	writes int
 
-	largest int // bytes of the largest batch
+	largest  int // bytes of the largest batch
+	cutAfter int // the power goes with the n-th batch from now; 0 = it stays
 }
+
+var errCut = errors.New("the power is gone")
 
 type queued struct {
 	ops  []store.Op
 	done func(error)
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func timeNow() time.Time { return time.Now() }
 
 func newMemory() *memory { return &memory{synced: map[string][]byte{}} }
 
@@ -43,6 +50,11 @@ func (m *memory) Submit(ops []store.Op, done func(error)) error {
 	defer m.mu.Unlock()
 	if m.refuse != nil {
 		return m.refuse
+	}
+	if m.cutAfter == 1 {
+		return errCut
+	} else if m.cutAfter > 1 {
+		m.cutAfter--
 	}
 	m.queue = append(m.queue, queued{ops, done})
 	if !m.hold {

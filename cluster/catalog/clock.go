@@ -13,6 +13,7 @@ const (
 	maxAhead    = 24 * time.Hour   // of a version that is issued
 	maxFuture   = 48 * time.Hour   // of a version that is taken over
 	maxPeers    = 1024             // remembered; gossip may be full of names
+	sweepEvery  = time.Minute      // look for some that can be forgotten, when that many are remembered
 )
 
 // clocks compares this node's clock with those of the others. Safe for concurrent use.
@@ -21,6 +22,7 @@ type clocks struct {
 
 	mu     sync.Mutex
 	others map[string]offset
+	swept  time.Time // when the forgotten were last taken out
 }
 
 type offset struct {
@@ -35,7 +37,8 @@ func (c *clocks) heard(node string, theirs, ours time.Time) {
 	if c.others == nil {
 		c.others = map[string]offset{}
 	}
-	if len(c.others) >= maxPeers {
+	if len(c.others) >= maxPeers && time.Since(c.swept) > sweepEvery {
+		c.swept = time.Now()
 		for name, o := range c.others {
 			if time.Since(o.at) > offsetLasts {
 				delete(c.others, name)

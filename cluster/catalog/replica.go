@@ -39,7 +39,8 @@ type Replica struct {
 
 	mu      sync.Mutex
 	peers   map[string]*peer
-	wanted  int // over all peers
+	swept   time.Time // when peers were last forgotten
+	wanted  int       // over all peers
 	recent  recent
 	wake    chan struct{} // closed and replaced when there is something to do
 	met1st  time.Time     // since when there is contact with others by calls, gaps of some hours left out
@@ -167,7 +168,8 @@ func (r *Replica) holds(node string, root [hashSize]byte, jitter time.Duration) 
 // peer returns what is known of a node; nil when too many are known. The caller holds mu.
 func (r *Replica) peer(node string) *peer {
 	p := r.peers[node]
-	if p == nil && len(r.peers) >= maxPeers {
+	if p == nil && len(r.peers) >= maxPeers && time.Since(r.swept) > sweepEvery {
+		r.swept = time.Now()
 		for name, old := range r.peers {
 			if time.Since(old.heard) > offsetLasts && !old.busy {
 				r.wanted -= len(old.wants)
