@@ -151,6 +151,7 @@ func (d *Dispatcher) lookReady() (moved bool) {
 			d.ready.remove(at)
 			l.unit.ready--
 			d.depart(l, c, q)
+			d.unpark(l.unit)
 		}
 	}
 	return moved

@@ -102,7 +102,9 @@ func (d *Dispatcher) deliver(w *worker, t *task, v *placement.View) (placement.C
 	}
 	w.placed.Event, w.placed.Node, w.placed.Here, w.placed.Reason = t.ev.ID, c.Node, c.Here, c.Reason
 	w.placed.Took = d.now().Sub(began)
-	d.dep.Observer.Placed(&w.placed)
+	if c.Node != "" || t.waits&(t.waits-1) == 0 { // what waits for long is not to crowd out all else
+		d.dep.Observer.Placed(&w.placed)
+	}
 	w.placed = placement.Decision{}
 	return c, err
 }

@@ -18,10 +18,11 @@ const (
 )
 
 // failed returns the first rule of f that n does not satisfy, "" when it is eligible. It allocates nothing. here is for the node that
-// decides: it does not ask for its own certificate, and a low battery keeps away the work of others only.
+// decides: it does not ask for its own certificate, a low battery keeps away the work of others only, and what has its state there is
+// finished there while it drains, for nobody else can.
 func failed(f *function.Function, n *Node, here bool) string {
 	switch {
-	case n.Draining:
+	case n.Draining && !(here && stateful(f)):
 		return ruleDraining
 	case n.Untrusted && !here:
 		return ruleUntrusted
@@ -50,7 +51,7 @@ func reasons(f *function.Function, n *Node, here bool) []string {
 			all = append(all, reason)
 		}
 	}
-	add(n.Draining, ruleDraining)
+	add(n.Draining && !(here && stateful(f)), ruleDraining)
 	add(n.Untrusted && !here, ruleUntrusted)
 	add(n.Power == PowerLow && !here, ruleBattery)
 	add(n.Slots <= 0 && !here, ruleSlots)

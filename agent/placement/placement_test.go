@@ -64,6 +64,7 @@ func TestPlace(t *testing.T) {
 		{"no slots", fn("node:n"), View{Self: node("a", 0), Peers: []Node{none}}, Choice{"", false, ReasonNowhere}},
 		{"battery low here", fn(), View{Self: tired}, Choice{"e", true, ReasonLocal}},
 		{"state stays", state, View{Self: node("a", 2), Peers: []Node{idle}}, Choice{"a", true, ReasonState}},
+		{"state stays while it drains", state, View{Self: draining, Peers: []Node{idle}}, Choice{"a", true, ReasonState}},
 		{"state and not eligible", stranded, View{Self: node("a", 0), Peers: []Node{idle}}, Choice{"", false, ReasonStranded}},
 		{"liked better elsewhere", liking, View{Self: node("a", 0), Peers: []Node{mains}}, Choice{"m", false, ReasonPeer}},
 		{"liked nowhere", liking, View{Self: node("a", 0), Peers: []Node{idle}}, Choice{"a", true, ReasonLocal}},
