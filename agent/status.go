@@ -161,7 +161,7 @@ func (a *Agent) brokers() (all []admin.Broker, waiting admin.Backlog) {
 			st := s.remote.Status()
 			b.URL, b.Since, b.Reconnects = cmp.Or(st.URL, strings.Join(s.config.URLs, ", ")), st.Since, st.Connects
 			if st.Err != nil {
-				b.LastError, b.LastErrorAt = admin.NewError("connect", p.Broker, st.Err), st.Since
+				b.LastError, b.LastErrorAt = admin.NewError("connect", p.Broker, st.Err), st.ErrAt
 			}
 			b.Received = a.subs.received(p.Broker)
 		}

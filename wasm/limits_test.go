@@ -116,8 +116,9 @@ func TestMemoryLimit(t *testing.T) {
 	r.fails(f, "memory", function.ClassReject)
 	// So is one that wants more than a slot has, when it is loaded.
 	f = r.function(handler(`(i32.const 0)`), memory(65<<20))
-	if err := r.Load(context.Background(), f); function.ClassOf(err) != function.ClassReject || function.KindOf(err) != "memory" {
-		t.Error(err)
+	err = r.Load(context.Background(), f)
+	if e, ok := err.(*function.Error); !ok || e.Class != function.ClassReject || e.Kind != "memory" || !strings.Contains(e.Hint, "[limits] memory in the agent's configuration") {
+		t.Errorf("%#v", err)
 	}
 	// Less than nothing would mean without limit.
 	if err := r.Load(context.Background(), r.function(handler(`(i32.const 0)`), memory(-1))); function.KindOf(err) != "limits" {

@@ -93,7 +93,7 @@ func (e *Engine) checkLimits(f *function.Function) error {
 	case l.Memory < 0 || l.Stack < 0 || l.Table < 0: // to the library it would mean without limit
 		return refuse("limits", "limits must not be negative", fmt.Errorf("limits.memory %d, limits.stack %d, limits.table %d", l.Memory, l.Stack, l.Table))
 	case l.Memory > e.cfg.SlotMemory:
-		return refuse("memory", "lower limits.memory, or give this node larger slots",
+		return refuse("memory", "lower limits.memory in the manifest, or raise [limits] memory in the agent's configuration",
 			fmt.Errorf("limits.memory is %d bytes, a slot of this node has %d", l.Memory, e.cfg.SlotMemory))
 	case l.Stack > e.cfg.Stack:
 		return refuse("stack", "lower limits.stack, or give this node's guests a larger stack",

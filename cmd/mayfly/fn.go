@@ -67,7 +67,7 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 		"time", fmt.Sprintf("%s a run of late, %s of CPU in all", measured(c.RunUS), micros(c.CPUUS)),
 		"published", strconv.FormatUint(c.Published, 10))
 	if f.LastError != nil {
-		fields(w, "last error", fmt.Sprintf("%s ago: %s", a.age(f.LastErrorAt), f.LastError.Message), "next", f.LastError.Hint)
+		fields(w, "last error", strings.TrimLeft(a.ago(f.LastErrorAt)+": ", ": ")+f.LastError.Message, "next", f.LastError.Hint)
 	}
 	if wide && f.Manifest != "" {
 		fmt.Fprintf(w, "\n%s", escapeText(f.Manifest))

@@ -32,6 +32,7 @@ func noon() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 //	agent broken              make it not ready
 //	agent letter FUNCTION DATA    give up an event
 //	agent retain TOPIC DATA   publish a retained message
+//	agent never               make its broker one it never reached, and lose events at a time nobody knows
 //	agent cluster             make a cluster of three
 //	agent lose NODE           make a node be down
 //	agent late NODE           make a node not hear of deployments
@@ -129,6 +130,9 @@ func scriptAgent(ts *testscript.TestScript, _ bool, args []string) {
 			&function.Error{Op: "run", Subject: args[1], Class: function.ClassRetry, Kind: "trap", Err: errors.New("unreachable\x1b[31m executed")})
 	case "retain":
 		ts.Check(a.Publish(context.Background(), event.Message{Topic: args[1], Data: []byte(args[2]), Retain: true}))
+	case "never":
+		a.Stat.Brokers = []admin.Broker{{Name: "site", URL: "tcp://10.0.0.9:1883", LastError: &admin.Error{Message: "connection refused"}}}
+		a.Stat.Losses = []admin.Loss{{Reason: "shed-oldest", Count: 2}}
 	case "cluster":
 		a.Site.Grow()
 	case "lose":

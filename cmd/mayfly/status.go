@@ -65,7 +65,7 @@ func (a *app) statusDetail(w io.Writer, s admin.Status, wide bool) {
 	}
 	a.waiting(w, s)
 	for _, l := range s.Losses {
-		fields(w, "lost", fmt.Sprintf("%s, %s, last %s ago%s", plural(int64(l.Count), "event"), l.Reason, a.age(l.Last), of(l.Function)))
+		fields(w, "lost", fmt.Sprintf("%s, %s%s%s", plural(int64(l.Count), "event"), l.Reason, a.last(l.Last), of(l.Function)))
 	}
 	if len(s.Losses) == 0 {
 		fields(w, "lost", "nothing")
@@ -80,6 +80,22 @@ func (a *app) statusDetail(w io.Writer, s admin.Status, wide bool) {
 		f = "wide"
 	}
 	_ = list(a, f, functionView(a), s.Functions) // a table cannot fail
+}
+
+// ago says how long ago something was, nothing where that is not known.
+func (a *app) ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " " + a.age(t) + " ago"
+}
+
+// last is ago as an addition.
+func (a *app) last(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return ", last" + a.ago(t)
 }
 
 func of(function string) string {
@@ -112,7 +128,7 @@ func (a *app) brokerDetail(w io.Writer, b admin.Broker) {
 	fmt.Fprintf(w, "%-12s  %s %s%s, %s%s\n", "broker", escape(b.Name), escape(b.URL), kind, a.paint(state), since)
 	fields(w, "", fmt.Sprintf("%d in, %d out, %d in flight, %s", b.Received, b.Published, b.InFlight, plural(int64(b.Reconnects), "reconnect")))
 	if b.LastError != nil {
-		fields(w, "", fmt.Sprintf("last error %s ago: %s", a.age(b.LastErrorAt), b.LastError.Message), "next", b.LastError.Hint)
+		fields(w, "", fmt.Sprintf("last error%s: %s", a.ago(b.LastErrorAt), b.LastError.Message), "next", b.LastError.Hint)
 	}
 }
 

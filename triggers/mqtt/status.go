@@ -21,6 +21,7 @@ type Status struct {
 	Attempts  int             // failed in a row
 	NextTry   time.Time       // zero when connected
 	Err       *function.Error // why the last connection ended or failed, kept until the next one is up; or why topics are denied
+	ErrAt     time.Time       // when Err happened last
 	Denied    []string        // filters the broker does not let us subscribe to; asked for again every minute
 
 	Connects    uint64 // connections that came up
@@ -51,6 +52,7 @@ type state struct {
 	attempts int
 	nextTry  time.Time
 	err      *function.Error
+	errAt    time.Time
 	connects uint64
 	denied   []string
 	shed     map[string]uint64
@@ -59,7 +61,7 @@ type state struct {
 func (st *state) status(b *Broker, id string, c *counters) Status {
 	return Status{
 		Broker: b.Name, ClientID: id, Connected: st.up, URL: st.url, Since: st.since, Attempts: st.attempts, NextTry: st.nextTry,
-		Err: st.err, Connects: st.connects, Received: c.received.Load(), Redelivered: c.redelivered.Load(),
+		Err: st.err, ErrAt: st.errAt, Connects: st.connects, Received: c.received.Load(), Redelivered: c.redelivered.Load(),
 		Retained: c.retained.Load(), Refused: c.refused.Load(), Acked: c.acked.Load(), GivenBack: c.givenBack.Load(),
 		Sent: c.sent.Load(), Confirmed: c.confirmed.Load(), Unknown: c.unknown.Load(), Shed: maps.Clone(st.shed),
 	}
@@ -67,6 +69,7 @@ func (st *state) status(b *Broker, id string, c *counters) Status {
 
 func (st *state) connected(url string) {
 	st.up, st.url, st.since, st.attempts, st.nextTry, st.err = true, url, time.Now(), 0, time.Time{}, nil
+	st.errAt = time.Time{}
 	st.connects++
 }
 
@@ -77,7 +80,8 @@ func (st *state) disconnected() {
 // failed notes why and reports whether the reason is news.
 func (st *state) failed(err *function.Error, wasUp bool, wait time.Duration) (news bool) {
 	news = wasUp || st.err == nil || st.err.Kind != err.Kind
-	st.err, st.nextTry = err, time.Now().Add(wait)
+	st.err, st.errAt = err, time.Now()
+	st.nextTry = st.errAt.Add(wait)
 	st.attempts++
 	return news
 }
@@ -89,6 +93,7 @@ func (s *Session) Status() Status {
 	st := s.state.status(&s.broker, s.id, &s.count)
 	st.Denied = s.state.denied
 	if st.Connected && len(st.Denied) > 0 {
+		st.ErrAt = st.Since
 		st.Err = explain("subscribe", &s.broker, fmt.Errorf("%w to %s", errRefusedSub, strings.Join(st.Denied, ", ")))
 	}
 	if s.window != nil {
