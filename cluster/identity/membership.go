@@ -238,12 +238,24 @@ func (m *Membership) change(step func(*standing) (*standing, bool, error)) (bool
 	return true, nil
 }
 
-// Learn takes in a statement of the authority about keys, operators or a revocation, from wherever it came. It says whether
-// that was news; news are on disk when it returns. The error wraps ErrStatement when the authority did not say this.
-func (m *Membership) Learn(statement []byte) (news bool, err error) {
-	news, err = m.change(func(s *standing) (*standing, bool, error) { return s.merge(bytes.Clone(statement)) })
-	if err != nil {
-		return false, fmt.Errorf("membership: %w", err)
+// Learn takes in statements of the authority about keys, operators and revocations, from wherever they came. It says whether
+// there was news; all news are on disk together when it returns. Errors wrap ErrStatement for what the authority did not
+// say; the rest is taken in all the same.
+func (m *Membership) Learn(statements ...[]byte) (news bool, err error) {
+	var faults []error
+	news, err = m.change(func(s *standing) (*standing, bool, error) {
+		changed := false
+		for _, b := range statements {
+			next, news, err := s.merge(bytes.Clone(b))
+			if err != nil {
+				faults = append(faults, err)
+			}
+			s, changed = next, changed || news
+		}
+		return s, changed, nil
+	})
+	if err = errors.Join(append(faults, err)...); err != nil {
+		return news, fmt.Errorf("membership: %w", err)
 	}
 	return news, nil
 }
@@ -276,7 +288,8 @@ func (m *Membership) Certificate() *x509.Certificate { return m.now.Load().cert 
 // Keys are the keys of gossip; what to use of them is what Keys.At says. They are not to be changed.
 func (m *Membership) Keys() Keys { return m.now.Load().keys }
 
-// KeysStatement is what Learn of another member understands. It holds the keys: send it over TLS, never by gossip.
+// KeysStatement is what Learn of another member understands. It holds the keys: send it over TLS, never by gossip; and together
+// with RevocationStatements, to be learned in one call: nobody should have new keys who does not know yet from whom to keep them.
 func (m *Membership) KeysStatement() []byte { return slices.Clone(m.now.Load().grant.Keys) }
 
 // Trust says whose orders count.

@@ -3,9 +3,11 @@ package identity
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,40 +177,35 @@ func TestStatementsAddUpInAnyOrder(t *testing.T) {
 	keep(say(s.a.key, aboutKeys, "plant", s.signer.Keys().stage().encode()), nil)
 	keep(say(s.a.key, aboutTrust, "plant", Trust{Epoch: 3, Threshold: 1, Keys: []OperatorKey{o.Public()}}.encode()), nil)
 
-	early := newSite(t, "plant") // only its directory is used
-	d := early.signer
+	first := s.signer.now.Load().grant
+	first.Keys, first.Trust, first.Revocations = firstKeys(s), firstTrust(s, o), nil
 	var want string
 	rapid.Check(t, func(r *rapid.T) {
-		d.dir = filepath.Join(t.TempDir(), "identity")
-		d.node = s.signer.node
-		first := s.signer.now.Load().grant
-		first.Keys, first.Trust, first.Revocations = firstKeys(s), firstTrust(s, o), nil
-		m, err := settle(d.dir, d.node, first, nil)
+		m, err := check(first, s.signer.node)
 		if err != nil {
 			r.Fatal(err)
 		}
-		order := rapid.Permutation(append(slices.Clone(said), said...)).Draw(r, "order")
+		order := rapid.Permutation(append(slices.Clone(said), said[:4]...)).Draw(r, "order")
+		restart := rapid.IntRange(0, len(order)-1).Draw(r, "restart")
 		for i, b := range order {
-			if _, err := m.Learn(b); err != nil {
+			if m, _, err = m.merge(b); err != nil {
 				r.Fatal(err)
 			}
-			if news, err := m.Learn(b); news || err != nil {
+			if same, news, err := m.merge(b); news || err != nil || same != m {
 				r.Fatalf("the same is news again: %v, %v", news, err)
 			}
-			if i == len(order)/2 {
-				if m, err = Open(d.dir, d.node, nil); err != nil {
-					r.Fatal(err)
-				}
+			if i != restart {
+				continue
+			}
+			if m, err = check(m.grant, s.signer.node); err != nil {
+				r.Fatal(err)
 			}
 		}
-		got := string(m.KeysStatement()) + string(m.TrustStatement())
-		for _, x := range m.Revocations() {
-			got += x.Node
-		}
+		got := string(m.grant.Keys) + string(m.grant.Trust) + strings.Join(slices.Sorted(maps.Keys(m.revoked)), " ")
 		if want == "" {
 			want = got
 		}
-		if got != want || len(m.Revocations()) != 2 {
+		if got != want || len(m.revoked) != 2 || len(m.grant.Revocations) != 2 {
 			r.Fatal("another order, another result")
 		}
 	})
@@ -263,6 +260,32 @@ func TestForgedStatementsAreRefused(t *testing.T) {
 		t.Error("something was believed")
 	}
 	d.learn(t, genuine)
+}
+
+// What belongs together is learned together, and what is wrong in between spoils nothing else [I3].
+func TestLearnTogether(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	d, gone := s.join(t), s.join(t)
+	revocation := s.revoke(t, gone)
+	keys, err := s.a.StageKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := say(gone.node.Key, aboutRevocation, "plant", Revocation{s.signer.ID(), today()}.encode())
+	if news, err := d.Learn(keys, forged, revocation); !news || !errors.Is(err, ErrStatement) {
+		t.Errorf("news %v, %v", news, err)
+	}
+	d.open(t)
+	if d.Keys().Epoch != 2 || !d.Revoked(gone.ID()) || d.Revoked(s.signer.ID()) {
+		t.Errorf("epoch %d, revoked %+v", d.Keys().Epoch, d.Revocations())
+	}
+	if news, err := d.Learn(keys, revocation); news || err != nil {
+		t.Errorf("news %v, %v", news, err)
+	}
+	if news, err := d.Learn(); news || err != nil {
+		t.Errorf("nothing is news: %v, %v", news, err)
+	}
 }
 
 func TestWatch(t *testing.T) {
