@@ -53,6 +53,7 @@ func run(t *testing.T, sizes, out string) error {
 		}
 		began := time.Now()
 		synctest.Test(t, func(t *testing.T) { rows = append(rows, simulate(t, n)...) })
+		synctest.Test(t, func(t *testing.T) { rows = append(rows, simulateCatalog(t, n)...) })
 		fmt.Printf("%d nodes took %v of real time\n", n, time.Since(began).Round(time.Second))
 	}
 	rows = append(rows, placements()...)

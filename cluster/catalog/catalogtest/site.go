@@ -220,3 +220,11 @@ func (s *Site) Halves() {
 		return 2
 	})
 }
+
+// Called returns how many bytes all nodes have sent in calls.
+func (s *Site) Called() (bytes int64) {
+	for _, n := range s.Nodes {
+		bytes += n.Calls.Traffic().StreamBytes
+	}
+	return bytes
+}
