@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -67,8 +68,9 @@ const maxKnocking = 1024
 type knocks struct {
 	most int
 
-	mu sync.Mutex
-	by map[netip.Addr]knock
+	mu    sync.Mutex
+	by    map[netip.Addr]knock
+	swept time.Time
 }
 
 type knock struct {
@@ -85,15 +87,8 @@ func (k *knocks) allow(a netip.Addr, now time.Time) bool {
 	if now.Sub(n.since) >= time.Minute {
 		n = knock{since: now}
 	}
-	if !known && len(k.by) >= maxKnocking {
-		for old, o := range k.by {
-			if now.Sub(o.since) >= time.Minute {
-				delete(k.by, old)
-			}
-		}
-		if len(k.by) >= maxKnocking {
-			return false
-		}
+	if !known && len(k.by) >= maxKnocking && !k.sweep(now) {
+		return false
 	}
 	if n.count >= k.most {
 		return false
@@ -101,4 +96,59 @@ func (k *knocks) allow(a netip.Addr, now time.Time) bool {
 	n.count++
 	k.by[a] = n
 	return true
+}
+
+// sweep forgets who was quiet for a minute, and says whether there is room now. It looks once a second, so that a flood is cheap.
+func (k *knocks) sweep(now time.Time) bool {
+	if now.Sub(k.swept) < time.Second {
+		return false
+	}
+	k.swept = now
+	for old, o := range k.by {
+		if now.Sub(o.since) >= time.Minute {
+			delete(k.by, old)
+		}
+	}
+	return len(k.by) < maxKnocking
+}
+
+// presence counts the requests that are being served. The HTTP server does not wait for those whose connection it closed.
+type presence struct {
+	mu    sync.Mutex
+	count int
+	empty chan struct{} // closed when there are none and there will be none; nil = requests may come
+}
+
+// around counts the requests of next, and serves none once it was closed.
+func (p *presence) around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		if p.empty != nil {
+			p.mu.Unlock()
+			panic(http.ErrAbortHandler)
+		}
+		p.count++
+		p.mu.Unlock()
+		defer p.done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (p *presence) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count--; p.count == 0 && p.empty != nil {
+		close(p.empty)
+	}
+}
+
+// close lets no request in any more, and returns a channel that is closed when the last one is served.
+func (p *presence) close() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.empty = make(chan struct{})
+	if p.count == 0 {
+		close(p.empty)
+	}
+	return p.empty
 }

@@ -157,6 +157,7 @@ func FuzzDecodeReply(f *testing.F) {
 	f.Add(encodeReply(nil, aResult(), nil))
 	f.Add(encodeReply(nil, nil, &function.Error{Op: "o", Subject: "s", Class: function.ClassReject, Kind: "k", Err: errors.New("e"), Hint: "h", After: 1}))
 	f.Add([]byte{})
+	f.Add(append(encodeReply(nil, aResult(), nil), 0)) // one byte too many left a result behind
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var res, again function.Result
 		failure, err := decodeReply(b, &res)

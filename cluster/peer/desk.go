@@ -11,7 +11,7 @@ import (
 )
 
 // Join sends an opaque request to the node at address that lets others join, and returns its opaque grant. config must accept
-// nobody but that cluster, because the request holds a secret; it needs no certificate. Both have at most MaxDesk bytes.
+// nobody but that cluster, because the request holds a secret; it needs no certificate. They have at most MaxRequest and MaxGrant bytes.
 func Join(ctx context.Context, address string, config *tls.Config, request []byte) ([]byte, error) {
 	return enter(ctx, "join", address, config, request)
 }
@@ -40,5 +40,5 @@ func enter(ctx context.Context, what, address string, config *tls.Config, body [
 	if err != nil {
 		return nil, &function.Error{Op: what, Subject: address, Class: function.ClassRetry, Kind: KindLostReply, Err: fmt.Errorf("no reply: %w", err)}
 	}
-	return opaqueReply(what, address, resp, MaxDesk)
+	return opaqueReply(what, address, resp, MaxGrant)
 }

@@ -59,7 +59,7 @@ func (g *gate) Accept() (net.Conn, error) {
 }
 
 func (g *gate) enter(c net.Conn) *visitor {
-	v := &visitor{Conn: c, gate: g, addr: addressOf(c)}
+	v := &visitor{Conn: c, gate: g, addr: addressOf(c.RemoteAddr())}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.waiting >= g.limits.Pending || g.pending[v.addr] >= g.limits.PerIP {
@@ -73,8 +73,8 @@ func (g *gate) enter(c net.Conn) *visitor {
 }
 
 // addressOf groups IPv6 by /64, which is what one host may have.
-func addressOf(c net.Conn) netip.Addr {
-	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+func addressOf(remote net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote.String())
 	if err != nil {
 		return netip.Addr{}
 	}

@@ -38,8 +38,8 @@ func every(reached *atomic.Int64) Doors {
 	}
 }
 
-// raw sends one request with a configuration of the caller's and returns the status and the body, or the error of the connection.
-func raw(t testing.TB, address string, config *tls.Config, method, path string, body []byte) (int, []byte, error) {
+// raw posts or gets with a configuration of the caller's and returns the status and the body, or the error of the connection.
+func raw(t testing.TB, address string, config *tls.Config, method, path string) (int, []byte, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -48,7 +48,7 @@ func raw(t testing.TB, address string, config *tls.Config, method, path string, 
 		return 0, nil, err
 	}
 	defer conn.Close()
-	r, err := request(ctx, method, path, body)
+	r, err := request(ctx, method, path, []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func raw(t testing.TB, address string, config *tls.Config, method, path string, 
 
 var everyPath = []string{"/v1/exec", "/v1/load", "/v1/blobs/" + strings.Repeat("a", 64), "/v1/state/catalog", "/v1/keyring", "/v1/admin/functions", "/v1/join", "/v1/renew", "/", "/v1/none"}
 
-// Whoever is not an admitted node gets not a byte of service, whatever certificate he shows and whatever he asks for. [C2]
+// Whoever is not an admitted node gets not a byte of service, whatever certificate he shows and whatever he asks for. [N1]
 func TestStrangersGetNothing(t *testing.T) {
 	s, foreign := newSite(t), newSite(t)
 	var reached atomic.Int64
@@ -87,7 +87,7 @@ func TestStrangersGetNothing(t *testing.T) {
 					}
 					return &certs[0], nil
 				}}
-				status, body, err := raw(t, address, config, method, path, []byte("x"))
+				status, body, err := raw(t, address, config, method, path)
 				if err == nil && (status != http.StatusForbidden && status != http.StatusMethodNotAllowed || status == http.StatusForbidden && len(body) > 0) {
 					t.Errorf("%s, %s %s: status %d, %q", name, method, path, status, body)
 				}
@@ -246,7 +246,7 @@ func TestJoin(t *testing.T) {
 	}
 	_, err := Join(ctx, address, config, []byte("old"))
 	wantClass(t, err, function.ClassReject, "used-up")
-	_, err = Join(ctx, address, config, make([]byte, MaxDesk+1))
+	_, err = Join(ctx, address, config, make([]byte, MaxRequest+1))
 	if function.KindOf(err) != "too-large" {
 		t.Errorf("%v", err)
 	}

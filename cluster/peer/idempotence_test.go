@@ -155,7 +155,7 @@ func TestNoReply(t *testing.T) {
 		started <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
-	})}, Limits{Grace: time.Millisecond})
+	})}, Limits{Grace: 50 * time.Millisecond})
 	p := s.peers(t, "a")
 	done := make(chan error, 1)
 	go func() {

@@ -157,7 +157,7 @@ func (p *Peers) Keyring(ctx context.Context, node string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return opaqueReply("fetch keyring", node, resp, MaxDesk)
+	return opaqueReply("fetch keyring", node, resp, MaxGrant)
 }
 
 // Admin sends an operator's request on to node; its path is below /v1/admin/. The caller closes the response's body.
@@ -305,7 +305,7 @@ func (p *Peers) Blob(ctx context.Context, node string, d function.Digest, from i
 	if err != nil {
 		defer func() { _ = resp.Body.Close() }() // an error's
 		if resp.StatusCode >= http.StatusBadRequest {
-			text, _ := readAll(resp, MaxDesk) // what cannot be read says nothing
+			text, _ := readAll(resp, MaxRequest) // what cannot be read says nothing
 			f := faultOf("fetch module", node, resp.StatusCode, text)
 			if f.Kind == kindPastEnd && from == 0 {
 				f.Kind = KindProtocol // nothing ends before its first byte

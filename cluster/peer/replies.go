@@ -150,3 +150,14 @@ func (c *replies) sweep() {
 	defer c.mu.Unlock()
 	c.expire(time.Now())
 }
+
+// cancelAll gives up every run.
+func (c *replies) cancelAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.by {
+		if e.cancel != nil {
+			e.cancel()
+		}
+	}
+}

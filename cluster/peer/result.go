@@ -23,7 +23,8 @@ func encodeReply(b []byte, res *function.Result, failure error) []byte {
 	return e.b
 }
 
-// decodeReply reads what encodeReply wrote into res. The returned failure is that of the run; err says that the message is bad.
+// decodeReply reads what encodeReply wrote into res, whose bytes are parts of b. The returned failure is that of the run; err says
+// that the message is bad, and leaves an empty result.
 func decodeReply(b []byte, res *function.Result) (failure *function.Error, err error) {
 	d := decoder{b: b}
 	if d.byte() != execVersion {
@@ -33,7 +34,12 @@ func decodeReply(b []byte, res *function.Result) (failure *function.Error, err e
 		failure = decodeFault(&d)
 	}
 	decodeResult(&d, res)
-	return failure, d.end()
+	if err := d.end(); err != nil {
+		res.Reset()
+		res.Outcome = function.Retry
+		return nil, err
+	}
+	return failure, nil
 }
 
 func encodeResult(e *encoder, r *function.Result) {
@@ -85,7 +91,6 @@ func decodeResult(d *decoder, r *function.Result) {
 	r.Reset()
 	if r.Outcome = function.Outcome(d.byte()); r.Outcome > function.Reject {
 		d.fail("outcome")
-		r.Outcome = function.Retry
 	}
 	for range d.count(5) {
 		m := event.Message{Broker: d.text(), Topic: d.text(), Data: d.bytes(), QoS: d.byte(), Retain: d.bool()}
@@ -110,10 +115,6 @@ func decodeResult(d *decoder, r *function.Result) {
 	r.RetryAfter = d.span()
 	r.Usage = function.Usage{
 		Wall: d.span(), CPU: d.span(), Memory: d.int(), BytesIn: d.int(), BytesOut: d.int(), Cold: d.bool(),
-	}
-	if d.err != nil {
-		r.Reset()
-		r.Outcome = function.Retry
 	}
 }
 

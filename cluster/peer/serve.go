@@ -165,7 +165,7 @@ func (s *Server) state(w http.ResponseWriter, r *http.Request, from string) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	s.opaque(w, r, MaxState, func(ctx context.Context, request []byte) ([]byte, error) { return ask(ctx, from, request) })
+	s.opaque(w, r, [2]int64{MaxState, MaxState}, func(ctx context.Context, request []byte) ([]byte, error) { return ask(ctx, from, request) })
 }
 
 func (s *Server) keyring(w http.ResponseWriter, r *http.Request, from string) {
@@ -174,7 +174,7 @@ func (s *Server) keyring(w http.ResponseWriter, r *http.Request, from string) {
 		return
 	}
 	ring, err := s.doors.Keyring(r.Context(), from)
-	s.give(w, time.Now(), MaxDesk, ring, err)
+	s.give(w, time.Now(), MaxGrant, ring, err)
 }
 
 // desk serves those who have no valid certificate: few, slowly, in small pieces.
@@ -190,21 +190,21 @@ func (s *Server) desk(desk Desk) http.HandlerFunc {
 			w.WriteHeader(http.StatusTooManyRequests)
 		default:
 			from := Stranger{v.RemoteAddr().String(), r.TLS}
-			s.opaque(w, r, MaxDesk, func(ctx context.Context, request []byte) ([]byte, error) { return desk(ctx, from, request) })
+			s.opaque(w, r, [2]int64{MaxRequest, MaxGrant}, func(ctx context.Context, request []byte) ([]byte, error) { return desk(ctx, from, request) })
 		}
 	}
 }
 
-// opaque hands a body to ask and gives back what it says.
-func (s *Server) opaque(w http.ResponseWriter, r *http.Request, limit int64, ask func(context.Context, []byte) ([]byte, error)) {
+// opaque hands a body to ask and gives back what it says. The bounds are those of both.
+func (s *Server) opaque(w http.ResponseWriter, r *http.Request, most [2]int64, ask func(context.Context, []byte) ([]byte, error)) {
 	began := time.Now()
-	body, release, ok := s.body(w, r, limit)
+	body, release, ok := s.body(w, r, most[0])
 	if !ok {
 		return
 	}
 	defer release()
 	reply, err := ask(r.Context(), body)
-	s.give(w, began, limit, reply, err)
+	s.give(w, began, most[1], reply, err)
 }
 
 func (s *Server) give(w http.ResponseWriter, began time.Time, limit int64, reply []byte, err error) {

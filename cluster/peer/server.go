@@ -76,10 +76,11 @@ type Limits struct {
 	Grace    time.Duration // for what is running when the server stops, default 5 s
 }
 
-// MaxState is the most that a pull of state carries, each way; MaxDesk the same for Join, Renew and the keyring.
+// Bounds of opaque bytes.
 const (
-	MaxState = 4 << 20
-	MaxDesk  = 64 << 10
+	MaxState   = 4 << 20  // a pull of state, each way
+	MaxRequest = 64 << 10 // what is sent to Join and Renew
+	MaxGrant   = 2 << 20  // what comes back from them, and the keyring
 )
 
 // WithDefaults fills in what is zero.
@@ -120,6 +121,7 @@ type Server struct {
 	pace     *pace
 	knocks   *knocks
 	draining atomic.Bool
+	present  presence
 	counts   Counters
 }
 
@@ -144,7 +146,7 @@ func NewServer(trust Trust, doors Doors, limits Limits, log *slog.Logger) *Serve
 		replies: newReplies(), bodies: budget{most: l.Bodies}, uploads: make(chan struct{}, l.Uploads),
 		pace: newPace(l.Rate), knocks: newKnocks(l.Joins),
 	}
-	s.handler = s.routes()
+	s.handler = s.present.around(s.routes())
 	return s
 }
 
@@ -152,7 +154,7 @@ func NewServer(trust Trust, doors Doors, limits Limits, log *slog.Logger) *Serve
 func (s *Server) Counters() *Counters { return &s.counts }
 
 // Run serves ln until ctx ends; then it refuses calls (503), gives running ones the grace of its limits, and closes ln and every
-// connection. It may be called once.
+// connection. When it returns nil no door is in use any more. It may be called once.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	g := newGate(ln, s.limits, &s.counts.Dropped)
 	protocols := new(http.Protocols)
@@ -189,10 +191,27 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		_ = srv.Close() // whoever is left had the grace
 	}
 	g.closeAll()
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return err
+	return errors.Join(ignore(<-served, http.ErrServerClosed), s.leave())
+}
+
+// leave ends the runs that are left and waits until no handler runs any more: what they use may be closed after Run.
+func (s *Server) leave() error {
+	s.replies.cancelAll()
+	t := time.NewTimer(s.limits.Grace)
+	defer t.Stop()
+	select {
+	case <-s.present.close():
+		return nil
+	case <-t.C:
+		return errors.New("some calls from other nodes did not end in time")
 	}
-	return nil
+}
+
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
 }
 
 func (s *Server) http2() *http.HTTP2Config {
