@@ -24,7 +24,7 @@ const (
 	KindState       = "state"         // calls that read state run where the state is
 )
 
-// maxHop is how often a call may travel.
+// maxHop is how often a call may travel [N5].
 const maxHop = 1
 
 // ExecRequest is a call of one function for one event, as it travels to the node that is to run it. The function itself does not

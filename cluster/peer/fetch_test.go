@@ -237,7 +237,7 @@ func refusing(kind string) behaviour {
 }
 
 // Whatever the others do, as long as one node sends the module it arrives; nothing else ever does. Who sent wrong bytes alone is
-// named, who did not is not.
+// named, who did not is not. [N4]
 func TestBadSources(t *testing.T) {
 	m, lie := bytesOf(3, 200_000), bytesOf(4, 200_000)
 	long, brief := bytesOf(5, 300_000), bytesOf(6, 90_000)

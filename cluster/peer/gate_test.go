@@ -262,7 +262,7 @@ func TestJoin(t *testing.T) {
 	wantClass(t, err, function.ClassRetry, KindUnreachable)
 }
 
-// Ten thousand malformed requests of an admitted node leave nothing behind.
+// Ten thousand malformed requests of an admitted node leave nothing behind. [N3]
 func TestMalformedRequestsAreCheap(t *testing.T) {
 	s := newSite(t)
 	srv, _ := s.serve(t, "b", every(new(atomic.Int64)), Limits{})

@@ -94,7 +94,7 @@ func (h *hunt) from(ctx context.Context, node string) (done, useful bool, err er
 	return false, false, nil
 }
 
-// judge is what to do about bytes that are complete and wrong. The shelf has forgotten them.
+// judge is what to do about bytes that are complete and wrong [N4]. The shelf has forgotten them.
 func (h *hunt) judge(node string, whole bool, err error) {
 	h.last = fmt.Errorf("%s: %w", node, err)
 	alone := whole && len(h.authors) == 1 && h.authors[node]

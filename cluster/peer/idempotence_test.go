@@ -88,7 +88,7 @@ func (c *cuttable) carry(to, from net.Conn, back bool) {
 	}
 }
 
-// The reply is lost with its connection. The second try, over a new one, gets the result of the run there was.
+// The reply is lost with its connection. The second try, over a new one, gets the result of the run there was. [N2]
 func TestLostReplyRunsOnce(t *testing.T) {
 	s := newSite(t)
 	var ran atomic.Int64

@@ -41,7 +41,7 @@ type answer struct {
 	ran    bool // it came of a run that ended by itself: asking again must not run it again
 }
 
-// replies remembers what calls came to, so that whoever lost a reply and asks again gets it and runs nothing twice, and makes
+// replies remembers what calls came to, so that whoever lost a reply and asks again gets it and runs nothing twice [N2], and makes
 // requests for a call that is running wait for it.
 type replies struct {
 	mu    sync.Mutex

@@ -58,7 +58,7 @@ type Trust struct {
 	Operator func(s *tls.ConnectionState) bool
 }
 
-// Limits bound a server. A zero field means the default.
+// Limits bound a server [N3]. A zero field means the default.
 type Limits struct {
 	Nodes    int           // connections of admitted nodes, default 1,024
 	PerNode  int           // connections of one node, default 8

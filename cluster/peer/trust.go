@@ -31,7 +31,7 @@ func (s *Server) operator(state *tls.ConnectionState) bool {
 	return s.trust.Operator != nil && s.trust.Operator(state)
 }
 
-// nodes lets in admitted nodes. The certificate is judged again for every request: a node may be revoked meanwhile.
+// nodes lets in admitted nodes [N1]. The certificate is judged again for every request: a node may be revoked meanwhile.
 func (s *Server) nodes(serve func(w http.ResponseWriter, r *http.Request, from string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		node, ok := s.admitted(r.TLS)
