@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +17,7 @@ import (
 
 	"mayfly/admin"
 	"mayfly/agent/dispatch"
+	"mayfly/agent/egress"
 	"mayfly/agent/journal"
 	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
@@ -38,6 +41,12 @@ type Agent struct {
 	notify   sdnotify.Notifier
 	node     identity.Node
 	began    time.Time
+	restart  func() // this agent drains, and another one follows in this process
+
+	joining sync.Mutex           // one change of membership at a time
+	member  *identity.Membership // nil = alone
+	orders  *orders              // nil = alone
+	pool    *pool                // nil = alone
 
 	// In the order of an event's journey.
 	store    *store.Store
@@ -58,7 +67,8 @@ type Agent struct {
 	socket   net.Listener
 	stories  *stories
 
-	self     placement.View
+	viewer   *viewer
+	egress   *egress.Client
 	reconcil sync.Mutex // one reconciliation at a time
 	ready    readiness
 }
@@ -70,6 +80,10 @@ type Options struct {
 	Log      *slog.Logger
 	Notify   sdnotify.Notifier // who is told how the agent is; the zero value tells nobody
 
+	// Restart makes the process drain this agent and start another one with the same configuration, as after joining a cluster. It must
+	// not wait for that. nil = somebody else does it.
+	Restart func()
+
 	CompileCommand []string // see wasm.Config; for tests
 }
 
@@ -79,7 +93,10 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if a.settings == nil {
 		a.settings = func() []admin.Setting { return nil }
 	}
-	for _, stage := range []func(*Options) error{a.openDisk, a.openEngine, a.openBrokers, a.openJourney, a.openDoors} {
+	if a.restart = o.Restart; a.restart == nil {
+		a.restart = func() { a.log.Warn("start the agent again for this to take effect") }
+	}
+	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openBrokers, a.openView, a.openJourney, a.openDoors} {
 		if err := stage(&o); err != nil {
 			return nil, errors.Join(err, a.close())
 		}
@@ -109,11 +126,26 @@ func (a *Agent) openDisk(*Options) (err error) {
 	if !a.report.Clean() {
 		a.log.Warn("the store was not as it was left", "report", fmt.Sprintf("%+v", a.report))
 	}
-	a.catalog, err = catalog.Open(a.store, catalog.Options{Node: a.node.ID, Now: time.Now, Log: a.log.With("part", "catalog")})
-	if err != nil {
-		return err
-	}
 	a.modules, err = artifact.Open(a.path("modules"), artifact.Options{Quota: a.cfg.Limits.Modules})
+	return err
+}
+
+// openCatalog reads what should run, and whose orders count in that.
+func (a *Agent) openCatalog(*Options) error {
+	o := catalog.Options{Node: a.node.ID, Now: time.Now, Log: a.log.With("part", "catalog"), Built: built()}
+	member, err := identity.Open(a.path("cluster"), a.node, nil)
+	switch {
+	case errors.Is(err, identity.ErrNoCluster):
+	case err != nil:
+		return err
+	default:
+		a.member = member
+		if a.orders, err = openOrders(a.path("cluster"), a.node, member); err != nil {
+			return err
+		}
+		o.Verify, o.Sign = a.orders.verify, a.orders.sign
+	}
+	a.catalog, err = catalog.Open(a.store, o)
 	return err
 }
 
@@ -121,25 +153,56 @@ func (a *Agent) path(name string) string { return filepath.Join(a.cfg.Node.Data,
 
 func (a *Agent) openEngine(o *Options) (err error) {
 	a.engine, err = wasm.New(wasm.Config{
-		CacheDir: a.path("native"), Modules: shelf{a.modules}, Slots: a.cfg.Limits.Slots, SlotMemory: a.cfg.Limits.Memory,
+		CacheDir: a.path("native"), Modules: shelf{a}, Slots: a.cfg.Limits.Slots, SlotMemory: a.cfg.Limits.Memory,
 		CompileCommand: o.CompileCommand,
 	}, a.log.With("part", "engine"))
 	if err != nil {
 		return err
 	}
-	info := a.engine.Info()
-	a.self = placement.View{Self: placement.Node{
-		ID: a.cfg.Node.Name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: a.cfg.Node.Labels,
-		Slots: info.Slots, Speed: 1, Memory: info.SlotMemory,
-	}}
 	return nil
 }
 
-// shelf lets the engine fetch modules from the artifact store.
-type shelf struct{ *artifact.Store }
+// shelf lets the engine fetch modules: from the artifact store and, in a cluster, from the nodes that have them.
+type shelf struct{ agent *Agent }
 
 // Module implements wasm.Modules.
-func (s shelf) Module(_ context.Context, d function.Digest) ([]byte, error) { return s.Read(d) }
+func (s shelf) Module(ctx context.Context, d function.Digest) ([]byte, error) {
+	if p := s.agent.pool; p != nil {
+		return p.fetch.Module(ctx, d)
+	}
+	return s.agent.modules.Read(d)
+}
+
+// blob hands a module to another node.
+func (a *Agent) blob(d function.Digest) (io.ReadSeekCloser, int64, error) {
+	text, err := a.modules.Read(d)
+	if err != nil {
+		return nil, 0, err
+	}
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{bytes.NewReader(text), io.NopCloser(nil)}, int64(len(text)), nil
+}
+
+// openView says what this node is to placement.
+func (a *Agent) openView(*Options) error {
+	info := a.engine.Info()
+	var capabilities []string
+	for _, name := range a.brokerNames() {
+		capabilities = append(capabilities, brokerWord+name)
+	}
+	self := placement.Node{
+		Capabilities: capabilities, ID: a.cfg.Node.Name, Name: a.cfg.Node.Name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: a.cfg.Node.Labels, Zone: a.cfg.Cluster.Zone,
+		Slots: info.Slots, Speed: 1, Memory: info.SlotMemory,
+	}
+	if a.pool != nil {
+		w := wishOf(a.catalog.Snapshot(), a.node.ID)
+		self.ID, self.Labels, self.Draining = a.node.ID, a.labels(w), w.Drain
+	}
+	a.viewer = newViewer(a.pool, self)
+	return nil
+}
 
 func (a *Agent) openBrokers(*Options) (err error) {
 	if a.sites, err = sites(&a.cfg, a.log.With("part", "mqtt")); err != nil {
@@ -159,15 +222,21 @@ func (a *Agent) openJourney(*Options) (err error) {
 	if err != nil {
 		return err
 	}
+	a.egress = egress.New(egress.Config{Agent: "mayfly/" + a.version})
 	a.dispatch = dispatch.New(dispatch.Config{
 		Node: a.cfg.Node.Name, Workers: a.engine.Info().Slots, MaxQueued: a.cfg.Limits.Queued,
 		SpillAfter: a.cfg.Limits.SpillAfter, Window: a.window(),
 	}, dispatch.Deps{
-		Local: a.engine, Store: a.store, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a,
-		Observer: a.stories, Secrets: a.secrets, Log: a.log.With("part", "dispatch"),
+		Local: a.engine, Store: a.store, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
+		Observer: a.stories, Secrets: a.secrets, HTTP: a.egress, Log: a.log.With("part", "dispatch"),
 	})
 	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
+	if a.pool != nil {
+		a.subs.join(&team{
+			cluster: a.member.Cluster(), self: a.node.ID, members: &electorate{a.pool, a.viewer}, events: a.dispatch,
+		})
+	}
 	return nil
 }
 
@@ -182,9 +251,6 @@ func (a *Agent) window() int {
 	return smallest
 }
 
-// View implements dispatch.Viewer: this node alone.
-func (a *Agent) View(*function.Function) *placement.View { return &a.self }
-
 func (a *Agent) openDoors(*Options) (err error) {
 	if a.cfg.Gateway.Listen != "" {
 		if a.gateway, err = a.newGateway(); err != nil {
@@ -195,7 +261,10 @@ func (a *Agent) openDoors(*Options) (err error) {
 	if path == "" {
 		path = admin.DefaultSocket(os.Getenv, os.Getuid())
 	}
-	backend := admin.Backend{Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a}
+	backend := admin.Backend{
+		Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
+		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a},
+	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err
 	}
@@ -217,6 +286,10 @@ func (a *Agent) close() error {
 	if a.socket != nil {
 		faults = append(faults, ignoreClosed(a.socket.Close()))
 	}
+	if a.egress != nil {
+		a.egress.Close()
+	}
+	faults = append(faults, a.pool.close())
 	if a.engine != nil {
 		a.engine.Close()
 	}

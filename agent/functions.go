@@ -92,6 +92,9 @@ func (a *Agent) Get(_ context.Context, name string) (admin.Function, error) {
 	}
 	shown := a.shown(f, a.counters()[name])
 	shown.Manifest = f.Manifest.Source
+	for _, c := range f.Manifest.Config {
+		shown.Config = append(shown.Config, admin.Attr{Name: c.Key, Value: c.Value})
+	}
 	return shown, nil
 }
 
@@ -117,21 +120,7 @@ func (a *Agent) Remove(ctx context.Context, name string) error {
 	if err := a.reconcile(); err != nil {
 		return err
 	}
-	a.engine.Unload(name)
-	for _, space := range []store.Space{store.State, store.Done} {
-		if err := a.erase(space.Prefix(name)); err != nil {
-			return err
-		}
-	}
-	for _, m := range a.modules.List() {
-		if !a.deployed(m.Digest) {
-			if err := a.modules.Remove(m.Digest); err != nil {
-				return err
-			}
-		}
-	}
-	a.log.Info("removed", "function", name)
-	return nil
+	return a.forget(name)
 }
 
 // erase deletes all keys below prefix, in batches.

@@ -83,5 +83,9 @@ func extractor(text string, p event.Pattern, names []string) (func(*event.Event)
 	return func(ev *event.Event) (string, bool) { return x.Key(ev, p) }, nil
 }
 
-// unmet returns why f may not run here.
-func (a *Agent) unmet(f *function.Function) []string { return placement.Failed(f, &a.self.Self) }
+// unmet returns why f may not run here. That the node drains is no reason: what it has it hands over, and what is its own it keeps.
+func (a *Agent) unmet(f *function.Function) []string {
+	here := *a.viewer.here()
+	here.Draining = false
+	return placement.Failed(f, &here)
+}

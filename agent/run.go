@@ -114,7 +114,25 @@ func (a *Agent) startInward(c *crew) []*stage {
 			flow = append(flow, c.start("broker "+name, s.Run))
 		}
 	}
+	flow = append(flow, a.startPool(c)...)
 	return append(flow, disk)
+}
+
+// startPool makes this node a member of its cluster. The goodbye comes when everything that others may wait for has ended; that this node
+// takes nothing new they are told before anything ends.
+func (a *Agent) startPool(c *crew) []*stage {
+	if a.pool == nil {
+		return nil
+	}
+	a.pool.openCalls(a.doors())
+	return []*stage{
+		c.start("calls between nodes", func(ctx context.Context) error { return a.pool.calls.Run(ctx, a.pool.door) }),
+		c.start("modules of other nodes", a.prefetch),
+		c.start("catalog's copy", a.pool.replica.Run),
+		c.start("membership", func(ctx context.Context) error { return a.pool.keep(ctx, a.save) }),
+		c.start("brokers' state", a.watchBrokers),
+		c.start("gossip", a.pool.gossip.Run),
+	}
 }
 
 // open deploys what the catalog holds, queues what the journal holds, and only then lets events in.
@@ -127,6 +145,11 @@ func (a *Agent) open() error {
 		return err
 	}
 	a.dispatch.Restore(waiting)
+	if a.orders != nil {
+		if err := a.orders.adopt(a.store, a.save); err != nil {
+			return err
+		}
+	}
 	if err := a.reconcile(); err != nil {
 		return err
 	}
@@ -142,6 +165,9 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 		a.subs.close()
 		return nil
 	})}
+	if a.pool != nil {
+		flow = append(flow, c.start("catalog's changes", a.follow))
+	}
 	if a.gateway != nil {
 		flow = append(flow, c.start("gateway", a.runGateway))
 	}
@@ -234,6 +260,9 @@ func (a *Agent) selfCheck(ctx context.Context) error {
 // drain stops the stages in the order of the flow, within the budget.
 func (a *Agent) drain(flow []*stage) error {
 	a.ready.set(false, errors.New("the agent is stopping"))
+	if a.pool != nil {
+		a.pool.gossip.Drain(true)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Limits.Drain)
 	defer cancel()
 	var faults []error

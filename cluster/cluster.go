@@ -148,8 +148,8 @@ const (
 )
 
 // Run is a member until ctx ends; then it says goodbye, which hands over what it owns at once, and returns nil. It returns an
-// error when it could not begin. An address that changes, a network that breaks and peers that are away are no errors: it
-// goes on. Run may be called once.
+// error when it could not begin, but for want of an address: a device may start with its cable out. An address that changes, a network
+// that breaks and peers that are away are no errors: it goes on. Run may be called once.
 func (c *Cluster) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("cluster: it runs, or has run, already")
@@ -163,7 +163,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			c.savePeers()
 			return nil
-		case err != nil && first:
+		case err != nil && first && !errors.Is(err, ErrNoAddress):
 			return fmt.Errorf("cluster: %w", err)
 		case err != nil:
 			c.log.Warn("the cluster's network cannot be opened; trying again", "error", err, "in", pause)

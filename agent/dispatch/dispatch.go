@@ -115,6 +115,7 @@ type Deps struct {
 	View     Viewer
 	Observer Observer
 	Secrets  func(f *function.Function) function.Secrets
+	HTTP     function.HTTP // nil: functions reach nobody
 	Log      *slog.Logger
 }
 

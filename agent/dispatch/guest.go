@@ -12,7 +12,7 @@ import (
 
 // guestCall is a peer's call on its way through a slot of this node. It is the receipt of its own task.
 type guestCall struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // of the caller, who waits; ends the run
 	call *function.Call
 	res  function.Result
 	done chan error
@@ -130,6 +130,9 @@ func (d *Dispatcher) host(w *worker, t *task) {
 	g.call.Deadline, g.call.Node = start.Add(w.fn.Manifest.Limits.Timeout), d.cfg.Node
 	if len(w.fn.Manifest.Permissions.Secrets) > 0 && d.dep.Secrets != nil {
 		g.call.Secrets = d.dep.Secrets(w.fn)
+	}
+	if len(w.fn.Manifest.Permissions.HTTP) > 0 {
+		g.call.HTTP = d.dep.HTTP
 	}
 	err := d.dep.Local.Invoke(g.ctx, g.call, &g.res)
 	run := d.now().Sub(start)

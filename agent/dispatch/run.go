@@ -205,6 +205,9 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 	if len(f.Manifest.Permissions.Secrets) > 0 && d.dep.Secrets != nil {
 		w.call.Secrets = d.dep.Secrets(f)
 	}
+	if len(f.Manifest.Permissions.HTTP) > 0 {
+		w.call.HTTP = d.dep.HTTP
+	}
 }
 
 // account counts what a call cost, and hands a copy of its result to who asked for one.

@@ -39,13 +39,15 @@ func serve(ctx context.Context, args, environ []string, stderr io.Writer) error 
 	notify := sdnotify.FromEnvironment() // once: it takes itself out of the environment
 	for {
 		log, inForce, from := logger(&c.Log, stderr), c, origins
+		reloading, reload := context.WithCancelCause(ctx)
 		a, err := agent.New(c, agent.Options{
 			Version: version, Log: log, Notify: notify, Settings: func() []admin.Setting { return shown(&inForce, from) },
+			Restart: func() { reload(agent.ErrReload) },
 		})
 		if err != nil {
+			reload(nil)
 			return err
 		}
-		reloading, reload := context.WithCancelCause(ctx)
 		next := make(chan struct{})
 		go func() {
 			defer close(next)

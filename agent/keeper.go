@@ -1,0 +1,188 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"mayfly/cluster/identity"
+	"mayfly/cluster/peer"
+	"mayfly/store"
+)
+
+// Run keeps this node a member until ctx ends: its certificate good, its keys of gossip the newest, its peers known.
+func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	soon := time.NewTicker(turnEvery)
+	defer soon.Stop()
+	p.renewSoon(ctx)
+	for {
+		changed, members := p.member.Watch(), p.gossip.Watch()
+		p.rekey()
+		p.remember(save)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			p.gossip.Recheck()
+		case <-members:
+			p.bell.ring()
+		case <-soon.C:
+			p.turnKeys()
+		case node := <-p.words.ask:
+			if err := p.words.learn(ctx, node); err != nil {
+				p.log.Debug("what the authority says could not be had from a node", "node", node, "err", err)
+			}
+		case <-minute.C:
+			p.renewSoon(ctx)
+			p.lonely(ctx)
+		}
+	}
+}
+
+// rekey makes gossip use the keys it should. An old key ends by time, so this is also asked for every minute.
+func (p *pool) rekey() {
+	if err := p.gossip.Rekey(p.member.Keys().At(time.Now())); err != nil {
+		p.log.Error("the keys of gossip cannot be changed", "err", err)
+	}
+}
+
+const (
+	turnEvery = 5 * time.Second
+	turnLate  = 2 * time.Minute // how long a change of keys waits for live members that do not say that they have heard of it
+)
+
+// turnKeys goes on with a change of the keys of gossip, on the signer: the staged key is used when every live member has it, and the one
+// before is dropped when nobody can need it. A member that slept through it asks over mutual TLS.
+func (p *pool) turnKeys() {
+	keys := p.member.Keys()
+	if p.signer == nil || keys.Staged == nil {
+		return
+	}
+	if missing := p.without(keys.Epoch); len(missing) > 0 {
+		if p.turning.IsZero() {
+			p.turning = time.Now()
+		}
+		if time.Since(p.turning) < turnLate {
+			return
+		}
+		p.log.Warn("the new key of gossip comes into use; some live nodes have not said that they have it", "nodes", missing)
+	}
+	p.turning = time.Time{}
+	if _, err := p.signer.UseKey(); err != nil {
+		p.log.Error("the new key of gossip cannot be used", "err", err)
+		return
+	}
+	p.log.Info("gossip uses a new key", "epoch", p.member.Keys().Epoch)
+	p.words.say()
+}
+
+// without are the live members that have not said that they have the keys of that epoch.
+func (p *pool) without(epoch uint64) (missing []string) {
+	for _, m := range p.others() {
+		if h, ok := p.words.of(m.Name); !ok || h.keys < epoch {
+			missing = append(missing, m.Name)
+		}
+	}
+	return missing
+}
+
+// remember writes down where the members are now.
+func (p *pool) remember(save func([]store.Op) error) {
+	now := map[string]whereabouts{}
+	for _, m := range p.others() {
+		now[m.Name] = whereabouts{Gossip: m.Addr.String(), Calls: callsAt(m), Signer: m.Meta.Roles&roleSigner != 0}
+	}
+	ops := p.known.saw(now)
+	for node := range p.known.copy() {
+		if p.member.Revoked(node) {
+			ops = append(ops, p.known.forget(node)...)
+			p.peers.Forget(node)
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	if err := save(ops); err != nil {
+		p.log.Warn("where the other nodes are could not be written down", "err", err)
+	}
+}
+
+// lonely asks nodes that gossip does not see what the authority says: the keys may have changed while this device slept, and then
+// it understands nobody.
+func (p *pool) lonely(ctx context.Context) {
+	if len(p.others()) > 0 {
+		return
+	}
+	asked := 0
+	for node := range p.known.copy() { // in no order, so not always the same ones
+		if asked++; asked > 3 || ctx.Err() != nil {
+			return
+		}
+		if err := p.words.learn(ctx, node); err == nil {
+			p.gossip.Rejoin()
+			return
+		}
+	}
+}
+
+// renewSoon renews this node's certificate when two thirds of its life are over, by a signer, or by itself if it is one.
+func (p *pool) renewSoon(ctx context.Context) {
+	if !p.member.RenewalDue() {
+		return
+	}
+	if p.signer != nil {
+		if err := p.signer.RenewOwn(); err != nil {
+			p.log.Error("this signer cannot renew its own certificate", "err", err)
+		}
+		return
+	}
+	err := errors.New("no signer is known")
+	for _, w := range p.known.copy() {
+		if !w.Signer || w.Calls == "" {
+			continue
+		}
+		if err = p.renewAt(ctx, w.Calls); err == nil {
+			p.log.Info("certificate renewed", "until", p.member.Certificate().NotAfter)
+			return
+		}
+	}
+	if rand.N(10) == 0 { // it is due for days: not a line a minute
+		p.log.Warn("the certificate is due for renewal and no signer renews it; other nodes will refuse this one when it has expired",
+			"until", p.member.Certificate().NotAfter, "err", err)
+	}
+}
+
+func (p *pool) renewAt(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	csr, err := p.member.RenewalRequest()
+	if err != nil {
+		return err
+	}
+	text, err := peer.Renew(ctx, address, p.member.SignerTLS(), csr)
+	if err != nil {
+		return err
+	}
+	g, err := identity.DecodeGrant(text)
+	if err != nil {
+		return err
+	}
+	return p.member.Renewed(g)
+}
+
+// renew is the signer's side: a member, perhaps one whose certificate has expired, wants a new one.
+func (p *pool) renew(_ context.Context, from peer.Stranger, csr []byte) ([]byte, error) {
+	node, ok := identity.RenewerOf(from.TLS)
+	if !ok {
+		return nil, fmt.Errorf("renew: %w", identity.ErrPeer)
+	}
+	g, err := p.signer.Renew(node, csr)
+	if err != nil {
+		return nil, err
+	}
+	return g.Encode(), nil
+}
