@@ -16,6 +16,3 @@ func (s *Server) Paths() map[string]string {
 	s.register(func(scope, pattern string, _ http.HandlerFunc) { out[pattern] = scope })
 	return out
 }
-
-// NodeID is the id by which a client knows the node of a certificate.
-var NodeID = nodeID

@@ -3,16 +3,10 @@ package admin_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -26,62 +20,29 @@ import (
 	"mayfly/function"
 )
 
-// authority signs certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  ed25519.PrivateKey
-}
-
-func newAuthority(t *testing.T) authority {
+// newAuthority returns an authority, or ends the test.
+func newAuthority(t *testing.T) *admintest.Authority {
 	t.Helper()
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	a, err := admintest.NewAuthority()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	return authority{certified(t, ca, ca, pub, key), key}
+	return a
 }
 
-func certified(t *testing.T, c, by *x509.Certificate, pub ed25519.PublicKey, key ed25519.PrivateKey) *x509.Certificate {
+func certify(t *testing.T, a *admintest.Authority, name string, until time.Duration) *tls.Certificate {
 	t.Helper()
-	raw, err := x509.CreateCertificate(rand.Reader, c, by, pub, key)
+	c, err := a.Certify(name, until)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// node makes a certificate; the chain that is shown ends with the authority.
-func (a authority) node(t *testing.T, name string, until time.Duration) (tls.Certificate, *x509.Certificate) {
-	t.Helper()
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := certified(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(until),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature,
-	}, a.cert, pub, a.key)
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}, leaf
-}
-
-func (a authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
+	return &c
 }
 
 // far is an agent that answers from afar.
 type far struct {
 	*admintest.Agent
-	authority
+	*admintest.Authority
 	tokens  *admin.Tokens
 	server  *admin.Server
 	address string // HOST:PORT
@@ -89,20 +50,11 @@ type far struct {
 	said    *bytes.Buffer
 }
 
-// certificates lets in whose certificate says operator; nodes of the cluster have others.
-func certificates(c *x509.Certificate) (admin.Caller, error) {
-	if c.Subject.CommonName != "operator" {
-		return admin.Caller{}, &function.Error{Op: "enter", Subject: c.Subject.CommonName, Kind: admin.KindDenied, Err: errors.New("a node is no operator")}
-	}
-	return admin.Caller{Name: "operator", Scope: admin.ScopeAdmin}, nil
-}
-
 func afar(t *testing.T) *far {
 	t.Helper()
-	f := &far{Agent: fake(), authority: newAuthority(t), said: &bytes.Buffer{}}
-	sum := sha256.Sum256(f.cert.Raw)
+	f := &far{Agent: fake(), Authority: newAuthority(t), said: &bytes.Buffer{}}
 	var err error
-	f.tokens, err = admin.OpenTokens(filepath.Join(t.TempDir(), "tokens.json"), func() []byte { return sum[:] }, time.Now)
+	f.tokens, err = admin.OpenTokens(filepath.Join(t.TempDir(), "tokens.json"), f.Pin, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,18 +63,18 @@ func afar(t *testing.T) *far {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, leaf := f.node(t, "node", time.Hour)
-	f.id = admin.NodeID(leaf)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{own}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: f.pool(), MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
-	})
+	own := certify(t, f.Authority, "node", time.Hour)
+	f.id = admintest.ID(*own)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", f.Listening(*own))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.address = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- f.server.ServeRemote(ctx, ln, admin.Gate{Tokens: f.tokens, Certificate: certificates}) }()
+	go func() {
+		ended <- f.server.ServeRemote(ctx, ln, admin.Gate{Tokens: f.tokens, Certificate: admintest.Operators})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -156,10 +108,9 @@ func TestFromAfar(t *testing.T) {
 	f := afar(t)
 	token := f.token(t, admin.ScopeDeploy)
 	pinless := strings.Join(strings.Split(token, ".")[:3], ".")
-	operator, _ := f.node(t, "operator", time.Hour)
+	operator := certify(t, f.Authority, "operator", time.Hour)
 	stranger := newAuthority(t)
-	other := sha256.Sum256(stranger.cert.Raw)
-	elsewhere, err := admin.OpenTokens(filepath.Join(t.TempDir(), "x"), func() []byte { return other[:] }, time.Now)
+	elsewhere, err := admin.OpenTokens(filepath.Join(t.TempDir(), "x"), stranger.Pin, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,16 +125,16 @@ func TestFromAfar(t *testing.T) {
 		why  string
 	}{
 		{"the token pins the authority", admin.Remote{Address: "https://" + f.address, Token: token}, "error", ""},
-		{"the authority is given", admin.Remote{Address: "https://" + f.address, Token: pinless, CA: f.pool()}, "error", ""},
+		{"the authority is given", admin.Remote{Address: "https://" + f.address, Token: pinless, CA: f.Pool()}, "error", ""},
 		{"the node is named", admin.Remote{Address: "https://" + f.id + "@" + f.address, Token: token}, "error", ""},
-		{"a certificate", admin.Remote{Address: "https://" + f.address, Certificate: &operator, CA: f.pool()}, "error", ""},
+		{"a certificate", admin.Remote{Address: "https://" + f.address, Certificate: operator, CA: f.Pool()}, "error", ""},
 		{"another node answers", admin.Remote{Address: "https://abcd@" + f.address, Token: token}, admin.KindDenied, "not abcd"},
 		{"nobody says whom to trust", admin.Remote{Address: "https://" + f.address, Token: pinless}, admin.KindDenied, "--ca"},
-		{"another authority is given", admin.Remote{Address: "https://" + f.address, Token: token, CA: stranger.pool()}, admin.KindDenied, "--ca"},
+		{"another authority is given", admin.Remote{Address: "https://" + f.address, Token: token, CA: stranger.Pool()}, admin.KindDenied, "--ca"},
 		{"another authority is pinned", admin.Remote{Address: "https://" + f.address, Token: foreign.Token}, admin.KindDenied, "did not show the authority"},
-		{"a token of another node", admin.Remote{Address: "https://" + f.address, Token: foreign.Token, CA: f.pool()}, admin.KindDenied, "not valid on this node"},
-		{"nothing is shown", admin.Remote{Address: "https://" + f.address, CA: f.pool()}, admin.KindDenied, "mayfly access create"},
-		{"nobody is there", admin.Remote{Address: "https://127.0.0.1:1", CA: f.pool()}, admin.KindNotRunning, "firewall"},
+		{"a token of another node", admin.Remote{Address: "https://" + f.address, Token: foreign.Token, CA: f.Pool()}, admin.KindDenied, "not valid on this node"},
+		{"nothing is shown", admin.Remote{Address: "https://" + f.address, CA: f.Pool()}, admin.KindDenied, "mayfly access create"},
+		{"nobody is there", admin.Remote{Address: "https://127.0.0.1:1", CA: f.Pool()}, admin.KindNotRunning, "firewall"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := dial(t, c.r).Status(t.Context())
@@ -232,9 +183,8 @@ func TestWorkFromAfar(t *testing.T) {
 // Every path, by everybody who may not come in: nobody gets anywhere ([O5]).
 func TestRemoteSweep(t *testing.T) {
 	f := afar(t)
-	node, _ := f.node(t, "another node", time.Hour)
-	expired, _ := f.node(t, "operator", -time.Minute)
-	stranger, _ := newAuthority(t).node(t, "operator", time.Hour)
+	node, expired := certify(t, f.Authority, "another node", time.Hour), certify(t, f.Authority, "operator", -time.Minute)
+	stranger := certify(t, newAuthority(t), "operator", time.Hour)
 	revoked, err := f.tokens.Create(admin.AccessRequest{Name: "x", Scope: admin.ScopeAdmin})
 	if err != nil {
 		t.Fatal(err)
@@ -246,12 +196,12 @@ func TestRemoteSweep(t *testing.T) {
 		cert   *tls.Certificate
 		bearer string
 	}{
-		"nothing": {}, "a node's certificate": {cert: &node}, "an expired certificate": {cert: &expired}, "a stranger's certificate": {cert: &stranger},
+		"nothing": {}, "a node's certificate": {cert: node}, "an expired certificate": {cert: expired}, "a stranger's certificate": {cert: stranger},
 		"a revoked token": {bearer: "Bearer " + revoked.Token}, "no bearer": {bearer: "Basic eDp5"}, "an empty token": {bearer: "Bearer "},
-		"a bad token beside a good certificate": {cert: certOf(f.node(t, "operator", time.Hour)), bearer: "Bearer x"},
+		"a bad token beside a good certificate": {cert: certify(t, f.Authority, "operator", time.Hour), bearer: "Bearer x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conf := &tls.Config{RootCAs: f.pool(), InsecureSkipVerify: true}
+			conf := &tls.Config{RootCAs: f.Pool(), InsecureSkipVerify: true}
 			if try.cert != nil {
 				conf.Certificates = []tls.Certificate{*try.cert}
 			}
@@ -271,8 +221,6 @@ func TestRemoteSweep(t *testing.T) {
 		t.Errorf("refusals are logged %d times within ten seconds", n)
 	}
 }
-
-func certOf(c tls.Certificate, _ *x509.Certificate) *tls.Certificate { return &c }
 
 // knock sends a request without a body to a path and returns the status, 0 for a handshake that failed.
 func knock(t *testing.T, transport http.RoundTripper, pattern, base, bearer string) int {

@@ -74,6 +74,17 @@ func (s *Site) Delay(name string, late bool) {
 	s.late[name] = late
 }
 
+// Open makes a member the node of that id, and answer operators from afar at address.
+func (s *Site) Open(name, id, address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.members {
+		if s.members[i].Name == name {
+			s.members[i].ID, s.members[i].AdminAddress = id, address
+		}
+	}
+}
+
 // Lose makes a member be down.
 func (s *Site) Lose(name string) {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"log/slog"
@@ -34,6 +35,7 @@ func noon() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 //	agent retain TOPIC DATA   publish a retained message
 //	agent never               make its broker one it never reached, and lose events at a time nobody knows
 //	agent cluster             make a cluster of three
+//	agent afar NODE           answer from afar, as that node; sets FAR, its address, and ID, and writes ca.pem, operator.pem and node.pem
 //	agent lose NODE           make a node be down
 //	agent late NODE           make a node not hear of deployments
 //	wasm FILE LINES...        write a module that does what the lines say
@@ -52,7 +54,10 @@ type agentKey struct{}
 
 type scriptedAgent struct {
 	*admintest.Agent
-	stop func()
+	server *admin.Server
+	tokens *admin.Tokens
+	ca     *admintest.Authority
+	stop   func()
 }
 
 func startAgent(env *testscript.Env) error {
@@ -61,6 +66,15 @@ func startAgent(env *testscript.Env) error {
 		return err
 	}
 	agent := admintest.New(noon)
+	ca, err := admintest.NewAuthority()
+	if err != nil {
+		return err
+	}
+	tokens, err := admin.OpenTokens(filepath.Join(dir, "tokens.json"), ca.Pin, noon)
+	if err != nil {
+		return err
+	}
+	agent.Keep = tokens
 	srv, err := admin.NewServer(admin.Config{}, agent.Backend(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -89,8 +103,46 @@ func startAgent(env *testscript.Env) error {
 		stop()
 		os.RemoveAll(dir)
 	})
-	env.Values[agentKey{}] = &scriptedAgent{agent, stop}
+	env.Values[agentKey{}] = &scriptedAgent{agent, srv, tokens, ca, stop}
 	env.Setenv("MAYFLY_SOCKET", socket)
+	return nil
+}
+
+// afar serves operators from afar until the script ends, as the member of that name.
+func (a *scriptedAgent) afar(ts *testscript.TestScript, name string) error {
+	own, err := a.ca.Certify(name, time.Hour)
+	if err != nil {
+		return err
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", a.ca.Listening(own))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- a.server.ServeRemote(ctx, ln, admin.Gate{Tokens: a.tokens, Certificate: admintest.Operators})
+	}()
+	ts.Defer(func() {
+		cancel()
+		ts.Check(<-ended)
+	})
+	a.Site.Open(name, admintest.ID(own), ln.Addr().String())
+	ts.Setenv("FAR", ln.Addr().String())
+	ts.Setenv("ID", admintest.ID(own))
+	operator, err := a.ca.Certify("operator", time.Hour)
+	if err != nil {
+		return err
+	}
+	for file, c := range map[string]tls.Certificate{"operator.pem": operator, "node.pem": own, "ca.pem": {Certificate: [][]byte{a.ca.Cert.Raw}, PrivateKey: own.PrivateKey}} {
+		text, err := admintest.PEM(c)
+		if err == nil {
+			err = os.WriteFile(ts.MkAbs(file), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -133,6 +185,8 @@ func scriptAgent(ts *testscript.TestScript, _ bool, args []string) {
 	case "never":
 		a.Stat.Brokers = []admin.Broker{{Name: "site", URL: "tcp://10.0.0.9:1883", LastError: &admin.Error{Message: "connection refused"}}}
 		a.Stat.Losses = []admin.Loss{{Reason: "shed-oldest", Count: 2}}
+	case "afar":
+		ts.Check(a.afar(ts, args[1]))
 	case "cluster":
 		a.Site.Grow()
 	case "lose":
