@@ -38,6 +38,7 @@ type team struct {
 	self    string // this node's id, as in Membership.Nodes
 	members Membership
 	events  withdrawer
+	rules   ownership.Rules // zero: the defaults
 }
 
 // owned is a trigger's session that other nodes may take over.
@@ -92,7 +93,7 @@ func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owne
 	wanted := mqtt.Subscription{Cluster: t.cluster, Session: key, Topics: topics}
 	c := ownership.Config{
 		Self: t.self, Session: mqtt.ClientID(wanted), Board: o.board, Bound: at.bound, Changed: t.members.Watch,
-		Log: s.log.With("source", key),
+		Rules: t.rules, Log: s.log.With("source", key),
 		Nodes: func() []ownership.Node {
 			f := o.fn.Load()
 			if f == nil {

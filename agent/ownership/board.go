@@ -137,6 +137,9 @@ func (b *Board) Enter(context.Context) (fence uint64, ok bool) { return 0, true 
 // Entered says that the subscription is up.
 func (b *Board) Entered() { b.listening(time.Now()) }
 
+// Leaving says that the subscription is about to end.
+func (b *Board) Leaving() {}
+
 // Left says that the subscription's connection has ended.
 func (b *Board) Left() { b.listening(time.Time{}) }
 

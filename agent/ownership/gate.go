@@ -38,6 +38,13 @@ func (o *Owner) Enter(ctx context.Context) (epoch uint64, ok bool) {
 // Entered says that the session is connected and subscribed.
 func (o *Owner) Entered() { o.changed(true) }
 
+// Leaving says that the session hands nothing more over: what has not begun is given back, what runs is finished.
+func (o *Owner) Leaving() {
+	if o.Withdraw != nil {
+		o.Withdraw(false)
+	}
+}
+
 // Left says that its connection has ended.
 func (o *Owner) Left() { o.changed(false) }
 

@@ -249,9 +249,11 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 	if o.Bound && step.Do == Leave {
 		o.wait(ctx, time.Now().Add(o.Rules.Grace), ended)
 	}
-	lost := !o.up()
 	cancel()
-	o.clear(lost, ended)
+	<-ended
+	if o.Withdraw != nil {
+		o.Withdraw(true) // nothing can be acknowledged any more
+	}
 	if o.Bound {
 		o.purge(ctx)
 	}
@@ -262,23 +264,6 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 		step.Do = Wait
 	}
 	return step
-}
-
-// clear gives back what has not begun to run, until the session has ended.
-func (o *Owner) clear(lost bool, ended <-chan struct{}) {
-	if o.Withdraw == nil {
-		<-ended
-		return
-	}
-	o.Withdraw(lost)
-	for !done(ended) {
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Millisecond):
-			o.Withdraw(lost)
-		}
-	}
-	o.Withdraw(true)
 }
 
 // attend watches over the running session, gives signs of life while it is connected, and returns with what ends it.

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type arrival struct {
 	ours     bool                     // this connection has subscribed; of Run's goroutine
 	welcome  atomic.Pointer[[]string] // filters whose retained messages are handed on
 	draining atomic.Bool              // nothing is handed on any more
+	handing  sync.Mutex               // held while a QoS 1 message is handed on
 }
 
 // publish implements receiver.
@@ -52,6 +54,11 @@ func (a *arrival) publish(p inbound) error {
 	if err := a.waitForRoom(); err != nil {
 		return err
 	}
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	if a.draining.Load() {
+		return nil
+	}
 	d := &delivery{size: int64(len(p.payload) + len(p.topic))}
 	a.fill(&d.event, p)
 	a.window.add(d)
@@ -62,6 +69,13 @@ func (a *arrival) publish(p inbound) error {
 		s.count.refused.Add(1) // the sink settles what it refuses
 	}
 	return nil
+}
+
+// drain ends the handing on: when it returns, no message is on its way to the sink.
+func (a *arrival) drain() {
+	a.draining.Store(true)
+	a.handing.Lock()
+	defer a.handing.Unlock()
 }
 
 func (a *arrival) puback(uint16) error { return errProtocol } // nothing is ever published here

@@ -3,7 +3,9 @@ package mqtt
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -204,12 +206,23 @@ func (l *link) flush() {
 			l.to.flushed(written)
 		}
 		if cause != nil {
+			l.linger(cause)
 			return
 		}
 		if spare = batch; cap(spare) > idleBuffer {
 			spare = nil
 		}
 	}
+}
+
+// linger waits, after a goodbye of our own, until the broker has hung up, for closeFlush at most. To close a connection on which
+// something unread has come makes the kernel reset it, and the broker then throws away acknowledgements it has not looked at yet.
+func (l *link) linger(cause error) {
+	half, ok := l.conn.(interface{ CloseWrite() error })
+	if !ok || !errors.Is(cause, net.ErrClosed) || half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, l.conn) // until its end, or the deadline that end has set
 }
 
 func (l *link) writeOut(batch []byte) error {

@@ -118,6 +118,8 @@ type Gate interface {
 	Enter(ctx context.Context) (fence uint64, ok bool)
 	// Entered says that the session is connected and subscribed.
 	Entered()
+	// Leaving says that Run was told to stop while connected: nothing more is handed over, and what was is waited for.
+	Leaving()
 	// Left says that a connection that was Entered has ended.
 	Left()
 }
@@ -309,7 +311,10 @@ func (s *Session) attend(ctx context.Context, c *client, a *arrival) error {
 				return err
 			}
 		case <-ctx.Done():
-			a.draining.Store(true)
+			a.drain()
+			if s.config.Gate != nil {
+				s.config.Gate.Leaving()
+			}
 			a.window.idle(s.config.Drain)
 			return nil
 		}
