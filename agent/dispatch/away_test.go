@@ -205,13 +205,16 @@ func unordered(_ *function.Manifest, r *Route) { r.Order = nil }
 
 // One of five nodes gets all events of a function that keeps slots busy: together they do nearly what they do alone.
 func TestOneOwnerUsesAllNodes(t *testing.T) {
-	for _, ordered := range []bool{false, true} {
+	for _, c := range []struct {
+		ordered     bool
+		concurrency int // what waits is ready for a slot, or parked by its function, or some of both
+	}{{false, 4}, {true, 4}, {false, townSlots}, {false, 1000}} {
 		synctest.Test(t, func(t *testing.T) {
-			change := unordered
-			if ordered {
-				change = nil
-			}
-			w := newTown(t, 5, busy, change)
+			w := newTown(t, 5, busy, func(m *function.Manifest, r *Route) {
+				if m.Limits.Concurrency = c.concurrency; !c.ordered {
+					r.Order = nil
+				}
+			})
 			a := w.houses["a"]
 			const events, inFlight = 2000, 60
 			start := time.Now()
@@ -227,7 +230,7 @@ func TestOneOwnerUsesAllNodes(t *testing.T) {
 			took := time.Since(start)
 			sum := float64(len(w.order)*townSlots) / 0.020
 			rate := events / took.Seconds()
-			t.Logf("ordered %v: %.0f/s of %.0f/s, by node: %v", ordered, rate, sum, w.shares())
+			t.Logf("%+v: %.0f/s of %.0f/s, by node: %v", c, rate, sum, w.shares())
 			if rate < 0.8*sum {
 				t.Errorf("%.0f events a second, the nodes could do %.0f", rate, sum)
 			}
@@ -310,6 +313,10 @@ func TestRemoteResultIsCommittedHere(t *testing.T) {
 		d := a.decisions()
 		if len(d) != 1 || d[0].Node != "b" || d[0].Reason != placement.ReasonRequired || d[0].Event != "1" || d[0].Took < 2*w.latency {
 			t.Errorf("decided %+v", d)
+		}
+		a.d.Deploy(nil, nil)
+		if len(a.d.units) != 0 {
+			t.Error("what was removed is kept, as if something of it were under way")
 		}
 		if n := a.store.batches + b.store.batches; n != 0 {
 			t.Errorf("%d batches written for a function without state [D2]", n)
@@ -407,6 +414,59 @@ func TestRefusedCallIsProbedFor(t *testing.T) {
 	})
 }
 
+// Of two nodes that seem equal, one is full: who hears so there asks both, and has the answer of the other at once.
+func TestRefusedCallGoesWhereThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 3, busy, func(m *function.Manifest, r *Route) { r.Order = nil; m.Placement.Require = []string{"node:b|c"} })
+		a, b := w.houses["a"], w.houses["b"]
+		own := &function.Function{Manifest: function.Manifest{
+			Name: "own", Limits: function.Limits{Timeout: time.Second, Concurrency: 1000}, Placement: function.Placement{Require: []string{"node:b"}},
+		}}
+		b.d.Deploy([]*function.Function{w.fn, own}, []*Route{{Function: "own", Trigger: "mqtt[0]", Source: "s", Pattern: w.route.Pattern}})
+		for i := range 1000 {
+			b.send("in/own", fmt.Sprint("b", i))
+		}
+		probed := 0
+		for i := range 20 {
+			a.send("in/x", fmt.Sprint(i))
+			pass(50 * time.Millisecond)
+			a.wantSafe(fmt.Sprint(i), false)
+			d := a.decisions()[i]
+			if d.Node != "c" {
+				t.Errorf("%+v: only c has room", d)
+			}
+			if d.Reason == placement.ReasonProbed && len(d.Refusals) == 1 && d.Refusals[0].Node == "b" && d.Refusals[0].Kind == "full" {
+				probed++
+			}
+		}
+		if probed == 0 || probed == 20 {
+			t.Errorf("%d of 20 asked the full one first, it is drawn", probed)
+		}
+	})
+}
+
+// Where nobody it likes better takes it, an event runs here, and is not offered around any more.
+func TestUnlikedHomeIsBetterThanNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 3, echo, func(m *function.Manifest, r *Route) { r.Order = nil; m.Placement.Prefer = []string{"node:b"} })
+		a := w.houses["a"]
+		a.send("in/x", "1")
+		pass(time.Second)
+		if d := a.decisions(); len(d) != 1 || d[0].Node != "b" || w.houses["b"].runs() != 1 {
+			t.Fatalf("b is preferred and idle: %+v", d)
+		}
+		for _, name := range []string{"b", "c"} {
+			w.breakLink(name, classed(function.ClassNotHere))
+		}
+		a.send("in/x", "2")
+		pass(time.Second)
+		a.wantSafe("2", false)
+		if d := a.decisions(); len(d) != 2 || !d[1].Here || len(d[1].Refusals) == 0 || a.runs() != 1 {
+			t.Errorf("%d decisions, %d runs here: %+v", len(d), a.runs(), d[len(d)-1])
+		}
+	})
+}
+
 // A failure of the function on a peer is the function's: it is retried by its policy, and a dead letter here in the end.
 func TestRemoteFailureIsTheFunctions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -445,10 +505,16 @@ func TestStopWaitsForPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, 2, busy, func(m *function.Manifest, r *Route) { r.Order = nil; m.Placement.Require = []string{"node:b"} })
 		a := w.houses["a"]
+		a.d.mu.Lock()
+		a.d.cfg.Away = 3
+		a.d.mu.Unlock()
 		for i := range 100 {
 			a.send("in/x", fmt.Sprint(i))
 		}
 		pass(10 * time.Millisecond)
+		if n := len(a.d.away.out); n == 0 {
+			t.Error("nothing waits for a courier, so nothing is shown")
+		}
 		if err := a.stop(); err != nil {
 			t.Fatal(err)
 		}
