@@ -54,7 +54,7 @@ func flatten(out []Attr, name string, v reflect.Value, unit string) []Attr {
 		}
 		return out
 	}
-	switch v.Kind() { //nolint:exhaustive // a manifest has no others, as its test shows
+	switch v.Kind() { // a manifest has no other kinds, as its test shows
 	case reflect.Struct:
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
@@ -76,7 +76,7 @@ func flatten(out []Attr, name string, v reflect.Value, unit string) []Attr {
 
 // leaf returns a value that has no parts as a manifest would say it, "" for nothing.
 func leaf(v reflect.Value, unit string) (string, bool) {
-	if s, ok := v.Interface().(fmt.Stringer); ok { // a pattern, a duration, a rate
+	if s, ok := reflect.TypeAssert[fmt.Stringer](v); ok { // a pattern, a duration, a rate
 		if v.IsZero() {
 			return "", true
 		}

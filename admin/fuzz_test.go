@@ -21,15 +21,17 @@ func FuzzRequests(f *testing.F) {
 		`{"ids":["a"],"all":true}`, `{"attrs":[{"name":"time","value":"2026-11-22T12:00:00Z"}],"topic":"t"}`,
 		`{"level":"warn","since":"2026-11-22T12:00:00Z","follow":true}`, `{"file":"f","manifest":"manifest = 1","set":{"a":"b"}}`,
 		`{"topic":"a","payload":"x","payload_base64":"eA=="}`, `[`, `{"events":[{}]}`,
+		`{"name":"plant"}`, `{"token":"t","via":"h:1"}`, `{"ttl_ms":1000,"uses":1,"labels":["a"]}`, `{"add":["a"],"remove":["b"]}`, `{"kill":["n"]}`,
 	} {
-		for which := range byte(9) {
+		for which := range byte(17) {
 			f.Add(which, []byte(seed))
 		}
 	}
 	f.Fuzz(func(t *testing.T, which byte, body []byte) {
 		values := []any{
 			&Message{}, &SubscribeQuery{}, &LogQuery{}, &EventQuery{}, &DeadLetterQuery{}, &InvokeRequest{}, &Pause{},
-			&DeployRequest{}, &DryRunRequest{},
+			&DeployRequest{}, &DryRunRequest{}, &InitRequest{}, &JoinRequest{}, &TokenRequest{}, &LabelRequest{}, &DrainRequest{}, &ExplainQuery{},
+			&DrillRequest{}, &AccessRequest{},
 		}
 		v := values[int(which)%len(values)]
 		if err := decode(bytes.NewReader(body), v); err != nil {
@@ -53,6 +55,14 @@ func FuzzRequests(f *testing.F) {
 // checkMeaning runs what the server does with a request before the agent sees it.
 func checkMeaning(t *testing.T, v any) {
 	switch v := v.(type) {
+	case *LabelRequest:
+		if v.check() == nil && (CheckLabels(v.Add) != nil || CheckLabels(v.Remove) != nil) {
+			t.Fatalf("%+v reaches the cluster", v)
+		}
+	case *TokenRequest:
+		if v.check() == nil && (v.TTLMS <= 0 || v.Uses <= 0) {
+			t.Fatalf("%+v reaches the cluster", v)
+		}
 	case *Message:
 		if m, err := v.message(); err == nil && (event.CheckTopic(m.Topic) != nil || m.QoS > 1) {
 			t.Fatalf("%+v reaches the broker", m)

@@ -59,7 +59,7 @@ func (s *Server) drill(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d, err := s.backend.Explainer.Drill(r.Context(), req.Kill)
-	d.Moves, d.Nodes = emptyNotNull(d.Moves), emptyNotNull(d.Nodes)
+	d.Killed, d.Moves, d.Nodes = emptyNotNull(d.Killed), emptyNotNull(d.Moves), emptyNotNull(d.Nodes)
 	answer(w, d, err)
 }
 

@@ -25,8 +25,15 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abd", 1}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3},
-		{strings.Repeat("a", 65), "b", 65}, {strings.Repeat("a", 1000), strings.Repeat("a", 1000), 0},
+		{"", "", 0},
+		{"", "abc", 3},
+		{"abc", "", 3},
+		{"abc", "abd", 1},
+		{"abc", "acb", 1},
+		{"kitten", "sitting", 3},
+		{"ca", "abc", 3},
+		{strings.Repeat("a", 65), "b", 65},
+		{strings.Repeat("a", 1000), strings.Repeat("a", 1000), 0},
 		{strings.Repeat("a", 64), strings.Repeat("a", 63), 1},
 	} {
 		if got := Distance(c.a, c.b); got != c.want {
