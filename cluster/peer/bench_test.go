@@ -78,7 +78,7 @@ func TestTenThousandCalls(t *testing.T) {
 			var res function.Result
 			for j := range each {
 				c := callOf(fmt.Sprint(i, "-", j))
-				c.Deadline = time.Now().Add(time.Minute)
+				c.Deadline = time.Now().Add(10 * time.Minute)
 				if err := nodes[i%2].Invoke(context.Background(), c, &res); err != nil || res.Failure != from[i%2]+c.Event.ID {
 					t.Errorf("%v %q", err, res.Failure)
 					return

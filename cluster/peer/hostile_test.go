@@ -100,7 +100,7 @@ func TestSlowAnswer(t *testing.T) {
 	began := time.Now()
 	_, err := invoke(t, p, "b", c)
 	wantClass(t, err, function.ClassRetry, "timeout")
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -194,7 +194,7 @@ func TestDeadPeerIsNoticed(t *testing.T) {
 	began := time.Now()
 	_, err := invoke(t, p, "b", c)
 	wantClass(t, err, function.ClassRetry, KindLostReply)
-	if took := time.Since(began); took > 6*time.Second { // 0.2 s, the answer's 3 s, and one attempt to connect
+	if took := time.Since(began); took > 20*time.Second { // 0.2 s, the answer's 3 s, one attempt to connect; and a busy machine
 		t.Errorf("it took %v", took)
 	}
 	h.mu.Lock()
