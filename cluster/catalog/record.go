@@ -96,7 +96,7 @@ func timeOf(ver uint64) time.Time { return time.UnixMilli(int64(ver >> 16)) }
 
 // Merge returns the one of two copies of a record that every node agrees on: that of the higher version; of equal versions, which
 // two nodes may have given at the same time, that of the greater writer, then of the greater hash of the body. It is
-// commutative, associative and idempotent, and looks at nothing but the records: no clock, no node.
+// commutative, associative and idempotent, and looks at nothing but the records: no clock, no node [C2].
 func Merge(a, b Record) Record {
 	if a.compare(b) < 0 {
 		return b

@@ -209,7 +209,7 @@ func (r *Replica) signal() {
 }
 
 // Heard takes an announcement. Nothing is believed that comes this way but what carries a signature this node checks itself: the rest is a hint
-// what to ask for, in a call.
+// what to ask for, in a call [C6].
 func (r *Replica) Heard(origin string, b []byte) (news bool, err error) {
 	s, err := decodeSaid(b)
 	if err != nil {
