@@ -26,6 +26,7 @@ type town struct {
 	route   *Route
 	slots   int
 	latency time.Duration
+	window  int // of a's source
 	order   []string
 	houses  map[string]*house
 
@@ -51,7 +52,13 @@ const townSlots = 2
 // newTown builds houses a, b, c... that all run g.
 func newTown(t *testing.T, n int, g guest, change func(*function.Manifest, *Route)) *town {
 	t.Helper()
-	w := &town{t: t, slots: townSlots, latency: 2 * time.Millisecond, houses: map[string]*house{}, cut: map[string]error{}, lost: map[string]bool{}, draining: map[string]bool{}}
+	return newTownOfWindow(t, 1000, n, g, change)
+}
+
+// newTownOfWindow is for sources with an in-flight window of that size: they see their events journaled when it is full.
+func newTownOfWindow(t *testing.T, window, n int, g guest, change func(*function.Manifest, *Route)) *town {
+	t.Helper()
+	w := &town{t: t, slots: townSlots, latency: 2 * time.Millisecond, window: window, houses: map[string]*house{}, cut: map[string]error{}, lost: map[string]bool{}, draining: map[string]bool{}}
 	w.fn = &function.Function{Version: 7, Module: function.Digest{1}, Manifest: function.Manifest{
 		Name: "f", Limits: function.Limits{Timeout: time.Second, Concurrency: 4},
 		Retry: function.RetryPolicy{MaxAttempts: 3, BackoffMin: 100 * time.Millisecond, BackoffMax: time.Second},
@@ -90,7 +97,7 @@ func (w *town) build(name string, g guest) *house {
 		h.mu.Unlock()
 		return g(call, res)
 	}
-	h.d = New(Config{Node: name, Window: 1000, Workers: w.slots, Patience: 200 * time.Millisecond}, Deps{
+	h.d = New(Config{Node: name, Window: w.window, SpillAfter: 50 * time.Millisecond, Workers: w.slots, Patience: 200 * time.Millisecond}, Deps{
 		Local: guest(local), Store: h.store, Journal: h.journal, Loader: h.journal, Graves: h.journal, Outbox: h.outbox,
 		View: h, Observer: h, Peers: h.peer, Probe: h.probe, Log: slog.New(slog.DiscardHandler),
 	})

@@ -126,3 +126,46 @@ func (untilCancelled) Invoke(ctx context.Context, _ *function.Call, _ *function.
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+// A peer's call that waits stays, though another node is idle: one hop is all ([P2]). If another version is deployed meanwhile, it is
+// not run.
+func TestGuestTravelsNoFurther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		w := newTown(t, 3, func(call *function.Call, _ *function.Result) error {
+			if call.Event.Topic == "in/own" {
+				<-block
+			}
+			return nil
+		}, func(m *function.Manifest, r *Route) { r.Order = nil; m.Limits.Timeout = time.Hour })
+		b, c := w.houses["b"], w.houses["c"]
+		pinned := *w.fn
+		pinned.Manifest.Name, pinned.Manifest.Placement.Require = "own", []string{"node:b"}
+		own := &Route{Function: "own", Trigger: "mqtt[0]", Source: "s", Pattern: w.route.Pattern}
+		b.d.Deploy([]*function.Function{w.fn, &pinned}, []*Route{own})
+		for i := range townSlots {
+			b.send("in/own", fmt.Sprint("own", i))
+		}
+		synctest.Wait()
+		answers := make(chan error, townSlots)
+		for i := range townSlots {
+			go func() {
+				_, _, err := b.d.ExecuteHere(t.Context(), guestOf(b.bench, fmt.Sprint(i)))
+				answers <- err
+			}()
+		}
+		pass(100 * time.Millisecond)
+		if c.runs() != 0 || len(answers) != 0 || b.d.Load().Queued != townSlots {
+			t.Fatalf("%d ran at a third node, %d answered, load %+v", c.runs(), len(answers), b.d.Load())
+		}
+		later := *w.fn
+		later.Version++
+		b.d.Deploy([]*function.Function{&later, &pinned}, []*Route{own})
+		close(block)
+		for range townSlots {
+			if err := <-answers; function.KindOf(err) != "version" || function.ClassOf(err) != function.ClassNotHere {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
