@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"mayfly/admin"
 	"mayfly/agent/dispatch"
@@ -16,11 +17,14 @@ import (
 )
 
 // doorway is the dispatcher as the gateway sees it.
-type doorway struct{ dispatch *dispatch.Dispatcher }
+type doorway struct {
+	dispatch *dispatch.Dispatcher
+	patience time.Duration // of callers
+}
 
 // Invoke implements gateway.Functions.
 func (d doorway) Invoke(ctx context.Context, c gateway.Call, r triggers.Receipt) error {
-	return d.dispatch.Invoke(ctx, dispatch.Request{Function: c.Function, Trigger: c.Trigger, Event: c.Event}, r)
+	return d.dispatch.Invoke(ctx, dispatch.Request{Function: c.Function, Trigger: c.Trigger, Event: c.Event, Here: d.patience}, r)
 }
 
 // Post implements gateway.Functions.
@@ -32,7 +36,7 @@ func (d doorway) Post(c gateway.Call, r triggers.Receipt) error {
 func (a *Agent) newGateway() (*gateway.Gateway, error) {
 	g := &a.cfg.Gateway
 	c := gateway.Config{
-		Address: g.Listen, Functions: doorway{a.dispatch}, Names: a.names, Ready: a.ready.err, Log: a.log.With("part", "gateway"),
+		Address: g.Listen, Functions: doorway{a.dispatch, g.Timeout}, Names: a.names, Ready: a.ready.err, Log: a.log.With("part", "gateway"),
 		PlainHTTP: g.Plain, Origins: g.Origins, Rate: g.Rate, Built: built(), Issuers: map[string]gateway.Verifier{},
 		Limits: gateway.Limits{Concurrency: g.Waiting, Timeout: g.Timeout, Body: g.Body},
 	}
@@ -80,16 +84,21 @@ func (a *Agent) serveRoutes(functions []*function.Function) {
 	if a.gateway == nil {
 		return
 	}
+	now, faults := a.catalog.Snapshot(), map[string]string{}
 	var routes []gateway.Route
 	for _, f := range functions {
 		for i, h := range f.Manifest.HTTP {
+			trigger := fmt.Sprintf("http[%d]", i)
+			if d, lost := now.Dispute(f.Name(), trigger); lost {
+				faults[triggerID(f.Name(), trigger)] = d.Reason
+				continue
+			}
 			routes = append(routes, gateway.Route{
-				Function: f.Name(), Trigger: fmt.Sprintf("http[%d]", i), Summary: f.Manifest.Description, Route: h.Route(),
+				Function: f.Name(), Trigger: trigger, Summary: f.Manifest.Description, Route: h.Route(),
 				Auth: h.Auth, Require: h.Require, Rate: h.Rate, CallerRate: h.CallerRate,
 			})
 		}
 	}
-	faults := map[string]string{}
 	for _, u := range a.gateway.SetRoutes(routes) {
 		faults[triggerID(u.Route.Function, u.Route.Trigger)] = u.Why
 	}

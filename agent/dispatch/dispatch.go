@@ -145,6 +145,8 @@ type Dispatcher struct {
 	idle     int                // workers waiting that nobody has woken
 	workers  int
 	crew     []*worker // all of them
+	callers  int       // goroutines of callers that run their tasks themselves
+	stands   []*worker // of such that are done
 	closing  bool
 	drained  chan struct{}
 	spillq   chan struct{}
@@ -185,7 +187,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.closing = true
 	d.wake.Broadcast()
-	if d.workers+d.away.running == 0 {
+	if d.workers+d.away.running+d.callers == 0 {
 		close(d.drained)
 	}
 	d.mu.Unlock()

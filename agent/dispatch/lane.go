@@ -267,7 +267,7 @@ func (d *Dispatcher) work() {
 
 // left says that the last one is gone, when it is. Called with mu held.
 func (d *Dispatcher) left() {
-	if d.closing && d.workers+d.away.running == 0 {
+	if d.closing && d.workers+d.away.running+d.callers == 0 {
 		close(d.drained)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"mayfly/agent/journal"
 	"mayfly/event"
@@ -18,6 +19,7 @@ type Request struct {
 	Trigger  string // "http[0]", "cron[1]"; "" = asked for by hand: the trigger whose pattern matches the event's topic lends its captures
 	Event    *event.Event
 
+	Here  time.Duration    // Invoke: a function that is limited to this may run on the caller's goroutine, before Invoke returns; 0 = none
 	Trace *function.Result // Invoke: gets a copy of the result, complete when the receipt is settled; nil = nobody looks
 	Late  triggers.Receipt // Post: settled when the event has run or was given up, unless the agent ends before; nil = nobody asks
 	Lane  string           // Post: events of one lane run one at a time, in the order posted; "" = no order
@@ -44,7 +46,10 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 		}
 	}
 	u.stats.Received.Add(1)
-	d.enqueue(&task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1})
+	t := &task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1}
+	if q.Here < u.fn.Manifest.Limits.Timeout || !d.runHere(t) {
+		d.enqueue(t)
+	}
 	return nil
 }
 

@@ -28,16 +28,21 @@ type agent struct {
 
 // startAgent starts mayflyd on dir, which keeps what an earlier one left there, and waits until it answers.
 func (b *bench) startAgent(dir, broker string, window int) (*agent, error) {
+	more := "[gateway]\nlisten = \"127.0.0.1:0\"\n"
+	if broker != "" {
+		more = fmt.Sprintf("[broker.site]\nurls = [%q]\nwindow = %d\nin_flight = 4096\n", broker, max(window, 1))
+	}
+	return b.startAgentWith(dir, more)
+}
+
+// startAgentWith does the same with more lines of configuration.
+func (b *bench) startAgentWith(dir, more string) (*agent, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(dir, "admin.sock")
 	config := fmt.Sprintf("[node]\nname = \"bench\"\ndata = %q\n[admin]\nsocket = %q\n[log]\nlevel = \"warn\"\n", filepath.Join(dir, "data"), socket)
-	if broker != "" {
-		config += fmt.Sprintf("[broker.site]\nurls = [%q]\nwindow = %d\nin_flight = 4096\n", broker, max(window, 1))
-	} else {
-		config += "[gateway]\nlisten = \"127.0.0.1:0\"\n"
-	}
+	config += more
 	file := filepath.Join(dir, "mayfly.toml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ type group struct {
 }
 
 func main() {
-	only := flag.String("only", "", "regular expression of the groups to run: sandbox, start, disk, mqtt, latency, soak")
+	only := flag.String("only", "", "regular expression of the groups to run: sandbox, start, disk, mqtt, latency, gateway, soak")
 	out := flag.String("out", "out/bench.json", "where the figures go")
 	flag.Parse()
 	log.SetFlags(0)
@@ -71,6 +71,7 @@ func run(only, out string) error {
 		{"disk", (*bench).disk},
 		{"mqtt", (*bench).throughput},
 		{"latency", (*bench).latency},
+		{"gateway", (*bench).gateway},
 		{"soak", (*bench).soak},
 	}
 	if err := b.guests(); err != nil {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -108,9 +107,7 @@ type Gateway struct {
 	origin    *http.CrossOriginProtection
 	limits    *limiter
 	results   *results
-
-	mu       sync.Mutex
-	answered map[int]int64 // by status
+	answered  [600]atomic.Int64 // by status
 }
 
 // New checks the configuration and makes a gateway that listens nowhere yet.
@@ -136,7 +133,7 @@ func New(c Config) (*Gateway, error) {
 		c.Refresh = append(slices.Clone(c.Refresh), c.Tokens)
 	}
 	g := &Gateway{
-		c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}), answered: map[int]int64{},
+		c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}),
 		loopback: isLoopback(host), origin: http.NewCrossOriginProtection(), limits: newLimiter(), results: newResults(),
 	}
 	for _, o := range c.Origins {
@@ -243,14 +240,16 @@ type Status struct {
 
 // Status returns a snapshot.
 func (g *Gateway) Status() Status {
-	s := Status{Running: len(g.slots)}
+	s := Status{Running: len(g.slots), Answered: map[int]int64{}}
 	select {
 	case <-g.listening:
 		s.Address = g.address
 	default:
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s.Answered = maps.Clone(g.answered)
+	for status := range g.answered {
+		if n := g.answered[status].Load(); n > 0 {
+			s.Answered[status] = n
+		}
+	}
 	return s
 }

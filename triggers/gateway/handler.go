@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -38,7 +37,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/openapi.json" && reads:
 		g.openAPI(w, r)
 	default:
-		g.route(w, r)
+		g.table.Load().mux.ServeHTTP(w, r) // the most specific route, by the rules of net/http
 	}
 }
 
@@ -130,8 +129,7 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 		return
 	}
 	w.Header()["Mayfly-Event"] = []string{ev.ID}
-	ctx, cancel := context.WithTimeout(r.Context(), g.c.Limits.Timeout)
-	defer cancel()
+	ctx := r.Context()
 	call, place, err := Call{Function: to.route.Function, Trigger: to.route.Trigger, Event: ev}, "", error(nil)
 	if later(r.Header) {
 		place = g.results.open(to.route, to.by.who).id
@@ -184,14 +182,20 @@ func later(h http.Header) bool {
 
 // await answers when the call is settled, or its time is over: the place stays taken until the function has ended.
 func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, to reply, answer *receipt) {
+	select { // many functions are done by now, and a timer costs more than a look
+	case s := <-answer.settled:
+		g.answer(w, to, s)
+		return
+	default:
+	}
+	patience := time.NewTimer(g.c.Limits.Timeout)
+	defer patience.Stop()
 	select {
 	case s := <-answer.settled:
 		g.answer(w, to, s)
 	case <-ctx.Done():
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			g.count(499) // the caller left; the number nginx gives it
-			return
-		}
+		g.count(499) // the caller left; the number nginx gives it
+	case <-patience.C:
 		g.problem(w, &problem{
 			Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "The function did not answer in time",
 			Detail: fmt.Sprintf("there was no answer within %v; it may still run", g.c.Limits.Timeout), Next: "look at it with: mayfly logs " + to.function,
@@ -264,7 +268,7 @@ func (g *Gateway) respond(w http.ResponseWriter, to reply, res *function.Respons
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if status < 200 || status > 599 {
+	if status < 200 || status >= len(g.answered) {
 		g.problem(w, &problem{
 			Status: http.StatusBadGateway, Kind: "status", Title: "The function's answer is not valid",
 			Detail: fmt.Sprintf("it answered with the status %d", status), Next: "look at it with: mayfly logs " + to.function,
@@ -303,11 +307,7 @@ func ours(name string) bool {
 	return false
 }
 
-func (g *Gateway) count(status int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.answered[status]++
-}
+func (g *Gateway) count(status int) { g.answered[status].Add(1) }
 
 // seconds is d for Retry-After: whole seconds, at least one.
 func seconds(d time.Duration) string {

@@ -62,6 +62,10 @@ func (g *Gateway) SetRoutes(routes []Route) []Unserved {
 		t.routes, begins[first] = append(t.routes, rt), append(begins[first], rt)
 		t.mux.Handle(rt.Route.String(), g.serve(&rt))
 	}
+	all := function.Route{Path: catchAll}
+	if !slices.ContainsFunc(t.routes, func(o Route) bool { return o.Route.Conflicts(all) }) { // else a function takes everything
+		t.mux.HandleFunc(catchAll, g.lost)
+	}
 	g.table.Store(t)
 	return faults
 }
@@ -122,13 +126,12 @@ func (g *Gateway) serve(rt *Route) http.Handler {
 	})
 }
 
-// route finds the route of a request: the most specific one, by the rules of net/http.ServeMux.
-func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
+// catchAll is where a request goes that no route takes.
+const catchAll = "/"
+
+// lost answers a request that no route takes.
+func (g *Gateway) lost(w http.ResponseWriter, r *http.Request) {
 	t := g.table.Load()
-	if _, pattern := t.mux.Handler(r); pattern != "" {
-		t.mux.ServeHTTP(w, r)
-		return
-	}
 	if methods := t.methods(r); len(methods) > 0 {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		g.problem(w, &problem{
@@ -157,7 +160,7 @@ func (t *table) methods(r *http.Request) []string {
 		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
 	} {
 		other.Method = m
-		if _, pattern := t.mux.Handler(&other); pattern != "" {
+		if _, pattern := t.mux.Handler(&other); pattern != "" && pattern != catchAll {
 			all = append(all, m)
 		}
 	}

@@ -1,0 +1,44 @@
+package dispatch
+
+// runHere runs t, which has no order, on the goroutine of its caller, who waits for it anyway: handing it to a worker and its answer back
+// wakes two threads, which costs more than a short function. It does so in the place of a worker that would be idle or could be started, so
+// never more calls run than Config.Workers, and only while nothing else is ready: nobody is overtaken. It reports false when it did
+// nothing. Called and returns with mu held, not held while the function runs; a panic there ends the process, as one in a worker does.
+func (d *Dispatcher) runHere(t *task) bool {
+	idle := d.idle > 0
+	if d.closing || d.broken.Load() || d.ready.len() > 0 || !t.unit.mayRun() || !idle && d.workers >= d.cfg.Workers {
+		return false
+	}
+	if idle {
+		d.idle-- // whoever it is sleeps on, and cannot be counted on meanwhile
+	} else {
+		d.workers++
+	}
+	d.callers++
+	w := d.stand()
+	l := &lane{unit: t.unit}
+	l.push(t)
+	d.step(w, l)
+	d.stands = append(d.stands, w)
+	d.callers--
+	if idle {
+		d.idle++
+	} else {
+		d.workers--
+	}
+	d.rouse() // what became ready meanwhile, and counted on us
+	d.left()
+	return true
+}
+
+// stand returns what a caller's goroutine works with. Called with mu held.
+func (d *Dispatcher) stand() *worker {
+	if n := len(d.stands); n > 0 {
+		w := d.stands[n-1]
+		d.stands = d.stands[:n-1]
+		return w
+	}
+	w := new(worker)
+	d.crew = append(d.crew, w)
+	return w
+}
