@@ -172,6 +172,9 @@ func (a *Agent) shown(f *function.Function, c *counted) admin.Function {
 }
 
 func (a *Agent) state(f *function.Function, all []admin.Trigger) (state, reason, hint string) {
+	if d, lost := a.catalog.Snapshot().Dispute(f.Name(), ""); lost {
+		return admin.StatePaused, d.Reason, "change what one of them publishes or listens to, or remove one: mayfly fn rm " + f.Name()
+	}
 	if f.Paused {
 		return admin.StatePaused, "an operator paused it; its events wait", "mayfly fn resume " + f.Name()
 	}
