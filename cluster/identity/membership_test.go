@@ -139,6 +139,19 @@ func TestJoinRefuses(t *testing.T) {
 		t.Errorf("renewed by another cluster: %v", err)
 	}
 
+	// Another token says other things of it.
+	again := s.token(t, TokenOptions{TTL: time.Hour, Uses: 1, Name: "press-5"})
+	if g, err = s.admit(t, d, again); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(d.dir, d.node, again, g, d.clock.now); err != nil {
+		t.Fatal(err)
+	}
+	d.open(t)
+	if name, labels := d.Named(); name != "press-5" || labels != nil || !bytes.Equal(d.Certificate().Raw, g.Certificate) {
+		t.Errorf("joined again as %q, %q", name, labels)
+	}
+
 	// The key is a new one, after a revocation: the former membership is in nobody's way.
 	if g, err = s.admit(t, other, token); err != nil {
 		t.Fatal(err)
@@ -282,6 +295,12 @@ func TestLearnTogether(t *testing.T) {
 	}
 	if news, err := d.Learn(keys, revocation); news || err != nil {
 		t.Errorf("news %v, %v", news, err)
+	}
+	if keys, err = s.a.UseKey(); err != nil {
+		t.Fatal(err)
+	}
+	if news, err := d.Learn(keys, revocation); !news || err != nil {
+		t.Errorf("news before what is known: %v, %v", news, err)
 	}
 	if news, err := d.Learn(); news || err != nil {
 		t.Errorf("nothing is news: %v, %v", news, err)
