@@ -19,16 +19,18 @@ func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
 	soon := time.NewTicker(turnEvery)
 	defer soon.Stop()
 	p.renewSoon(ctx)
+	changed, members := p.member.Watch(), p.gossip.Watch() // each is replaced only when it was heard, so that nothing is missed
 	for {
-		changed, members := p.member.Watch(), p.gossip.Watch()
 		p.rekey()
 		p.remember(save)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+			changed = p.member.Watch()
 			p.gossip.Recheck()
 		case <-members:
+			members = p.gossip.Watch()
 			p.bell.ring()
 		case <-soon.C:
 			p.turnKeys()

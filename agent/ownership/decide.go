@@ -135,8 +135,9 @@ func (s State) follow(in *Input) State {
 	if s.holder != k.Node {
 		s.holder, s.seen, s.gone = k.Node, false, time.Time{}
 	}
+	connected := slices.ContainsFunc(in.Nodes, func(n Node) bool { return n.candidate() && n.BrokerUp })
 	for _, n := range in.Nodes {
-		if n.ID == s.holder && n.candidate() && n.BrokerUp {
+		if n.ID == s.holder && n.candidate() && (n.BrokerUp || !connected) { // as in Top: when it is nobody's, it is no difference
 			s.seen, s.gone = true, time.Time{}
 			return s
 		}
