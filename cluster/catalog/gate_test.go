@@ -202,6 +202,46 @@ func TestTheWholeSiteWasOff(t *testing.T) {
 	}
 }
 
+// A clock that jumps years ahead makes no tombstone old [C5].
+func TestAClockThatJumpsCollectsNothing(t *testing.T) {
+	m := newMesh(t, "a b")
+	m.nodes["a"].deploy("f", "")
+	m.live(2)
+	m.nodes["a"].remove("f")
+	m.settle()
+	m.wall = m.wall.Add(12 * 365 * 24 * time.Hour)
+	m.live(20)
+	for name, n := range m.nodes {
+		if floor, _ := n.catalog.horizon.marks(); floor != 0 || n.catalog.Snapshot().count != 1 {
+			t.Errorf("%s collected a tombstone of twenty days", name)
+		}
+	}
+	m.live(20)
+	for name, n := range m.nodes {
+		if floor, synced := n.catalog.horizon.marks(); floor == 0 || synced < floor || n.catalog.Snapshot().count != 0 {
+			t.Errorf("%s did not collect a tombstone of forty days: floor %d, synced %d", name, floor, synced)
+		}
+	}
+}
+
+// What must be cleaned up first is not collected, and who has no company collects nothing.
+func TestWhatIsNotCollected(t *testing.T) {
+	m := newMesh(t, "a b")
+	a := m.nodes["a"]
+	a.deploy("f", "")
+	a.remove("f")
+	a.runs(60 * 24 * time.Hour)
+	if err := a.collect(t.Context()); err != nil || a.catalog.Snapshot().count != 1 {
+		t.Errorf("alone it collected, %v", err)
+	}
+	m.live(1)
+	a.options.Keep = func(Record) bool { return true }
+	m.live(2)
+	if a.catalog.Snapshot().count != 1 {
+		t.Error("it collected what was to be kept")
+	}
+}
+
 // What was deleted stays deleted, whoever is away, for however long, comes back in whatever order and with whatever clock; and what was never
 // deleted stays.
 func TestDeletedStaysDeleted(t *testing.T) {

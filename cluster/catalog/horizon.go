@@ -152,8 +152,7 @@ func (h *horizon) saved(m marks) (store.Op, func(), error) {
 	now := h.runningLocked()
 	next := h.state
 	next.Running, next.Floor, next.Synced = now, max(next.Floor, m.floor), max(next.Synced, m.synced)
-	next.Seen = maps.Clone(h.state.Seen)
-	maps.DeleteFunc(next.Seen, func(_ string, at seenAt) bool { return now-at.Last > 2*h.limit.Milliseconds() })
+	maps.DeleteFunc(h.state.Seen, func(_ string, at seenAt) bool { return now-at.Last > 2*h.limit.Milliseconds() })
 	b, err := json.Marshal(next)
 	op := store.Op{Key: store.Catalog.Key("", []byte(stateKey)), Value: b}
 	return op, func() {

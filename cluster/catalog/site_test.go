@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,7 +72,7 @@ func TestPartitionHeals(t *testing.T) {
 		if t.Log("equal after", took); took > time.Minute {
 			t.Errorf("it took %v", took)
 		}
-		for range 60 {
+		for range 5 {
 			for _, n := range s.Nodes {
 				for i := range 15 {
 					if _, ok := n.Catalog.Get(fmt.Sprintf("old%d", i)); ok {
@@ -87,5 +88,58 @@ func TestPartitionHeals(t *testing.T) {
 		if c := one.Catalog.Snapshot().Conflicts(); len(c) != 1 || c[0].Lost.Key != "both" {
 			t.Errorf("conflicts %+v", c)
 		}
+	})
+}
+
+// A node that was away catches up as soon as it is back, though the others were told long ago.
+func TestWhoWasAwayCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := catalogtest.New(t, lossy(), 8, nil)
+		s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, 8) })
+		away := s.Nodes[5]
+		s.Isolate(away.Node, true)
+		time.Sleep(time.Minute)
+		for i := range 60 {
+			s.Deploy(s.Nodes[i%5], fmt.Sprintf("f%d", i), 0)
+		}
+		s.Deploy(away, "alone", 0)
+		time.Sleep(5 * time.Minute)
+		s.Isolate(away.Node, false)
+		if took := s.Until("the same everywhere", 3*time.Minute, s.Equal); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		if n := len(away.Catalog.List()); n != 61 {
+			t.Errorf("it has %d functions", n)
+		}
+		for _, p := range away.Replica.Status().Peers {
+			if p.Stale {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
+}
+
+// What an operator was told is on the disk at that moment, and what a power cut would leave on any node can be read [C1].
+func TestWhatWasAnsweredIsOnTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := catalogtest.New(t, lossy(), 5, nil)
+		s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, 5) })
+		for i := range 10 {
+			s.Deploy(s.Nodes[i%5], fmt.Sprintf("f%d", i), 0)
+			time.Sleep(time.Duration(3*i) * time.Millisecond)
+			victim := s.Nodes[(i+1)%5].Disk.Copy() // what a power cut would leave
+			c, err := catalog.Open(victim, catalog.Options{Node: "x", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+			if err != nil || len(c.Snapshot().Damaged()) != 0 {
+				t.Fatal(err)
+			}
+			own := s.Nodes[i%5].Disk.Copy()
+			if c, err = catalog.Open(own, catalog.Options{Node: "x", Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := c.Get(fmt.Sprintf("f%d", i)); !ok {
+				t.Errorf("f%d was answered and is not on the disk", i)
+			}
+		}
+		s.Until("the same everywhere", time.Minute, s.Equal)
 	})
 }

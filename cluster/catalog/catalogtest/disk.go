@@ -11,13 +11,11 @@ import (
 	"mayfly/store"
 )
 
-// Disk is a store in memory that syncs a few milliseconds after it was written to, in order, as a real one does. What was not synced when Cut is
-// called is gone.
+// Disk is a store in memory that syncs a few milliseconds after it was written to, in order, as a real one does.
 type Disk struct {
 	mu     sync.Mutex
 	synced map[string][]byte
 	queue  []queued
-	cuts   int
 }
 
 type queued struct {
@@ -35,18 +33,13 @@ func (d *Disk) Submit(ops []store.Op, done func(error)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue = append(d.queue, queued{ops, done})
-	life := d.cuts
-	time.AfterFunc(syncTime, func() { d.sync(life) })
+	time.AfterFunc(syncTime, d.sync)
 	return nil
 }
 
 // sync makes the oldest batch durable.
-func (d *Disk) sync(life int) {
+func (d *Disk) sync() {
 	d.mu.Lock()
-	if d.cuts != life || len(d.queue) == 0 {
-		d.mu.Unlock()
-		return
-	}
 	q := d.queue[0]
 	d.queue = d.queue[1:]
 	for _, op := range q.ops {
@@ -60,15 +53,7 @@ func (d *Disk) sync(life int) {
 	q.done(nil)
 }
 
-// Cut takes the power away: what is not synced never was, and nobody is told.
-func (d *Disk) Cut() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.queue = nil
-	d.cuts++
-}
-
-// Copy returns a disk with what is synced.
+// Copy returns a disk with what is synced: what a power cut would leave.
 func (d *Disk) Copy() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
