@@ -90,7 +90,7 @@ func TestReplyRoundTrip(t *testing.T) {
 			in.Response = &function.Response{Status: rapid.IntRange(0, 600).Draw(rt, "status"), ContentType: rapid.String().Draw(rt, "type"), Header: genAttrs(rt, "header"), Data: genBytes(rt, "response")}
 		}
 		out := function.Result{Failure: "of the call before", Log: make([]function.LogLine, 0, 4)}
-		failure, err := decodeReply(encodeReply(nil, in, nil), &out)
+		failure, err := decodeReply(encodeReply(in, nil), &out)
 		if len(out.Log) == 0 {
 			out.Log = nil
 		}
@@ -154,10 +154,10 @@ func FuzzDecodeExec(f *testing.F) {
 }
 
 func FuzzDecodeReply(f *testing.F) {
-	f.Add(encodeReply(nil, aResult(), nil))
-	f.Add(encodeReply(nil, nil, &function.Error{Op: "o", Subject: "s", Class: function.ClassReject, Kind: "k", Err: errors.New("e"), Hint: "h", After: 1}))
+	f.Add(encodeReply(aResult(), nil))
+	f.Add(encodeReply(nil, &function.Error{Op: "o", Subject: "s", Class: function.ClassReject, Kind: "k", Err: errors.New("e"), Hint: "h", After: 1}))
 	f.Add([]byte{})
-	f.Add(append(encodeReply(nil, aResult(), nil), 0)) // one byte too many left a result behind
+	f.Add(append(encodeReply(aResult(), nil), 0)) // one byte too many left a result behind
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var res, again function.Result
 		failure, err := decodeReply(b, &res)
@@ -174,7 +174,7 @@ func FuzzDecodeReply(f *testing.F) {
 		if failure != nil {
 			out = failure
 		}
-		back, err := decodeReply(encodeReply(nil, &res, out), &again)
+		back, err := decodeReply(encodeReply(&res, out), &again)
 		if err != nil || !reflect.DeepEqual(back, failure) || !reflect.DeepEqual(again, res) {
 			t.Errorf("%v\n%+v\n%+v", err, res, again)
 		}
@@ -203,7 +203,7 @@ func BenchmarkCodec(b *testing.B) {
 		size := 0
 		for b.Loop() {
 			now := time.Now()
-			body, reply := r.encode(make([]byte, 0, 1024), now), encodeReply(nil, res, nil)
+			body, reply := r.encode(make([]byte, 0, 1024), now), encodeReply(res, nil)
 			size = len(body) + len(reply)
 			var out function.Result
 			if _, err := decodeExec(body, now); err != nil {

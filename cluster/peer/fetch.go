@@ -62,10 +62,8 @@ type Fetcher struct {
 	cfg    FetchConfig
 	log    *slog.Logger
 
-	life   context.Context
-	cancel context.CancelFunc
-	group  sync.WaitGroup
-	slots  chan struct{}
+	group sync.WaitGroup
+	slots chan struct{}
 
 	mu      sync.Mutex
 	running map[function.Digest]*fetch
@@ -76,8 +74,9 @@ type Fetcher struct {
 
 // fetch is one module being fetched, for everybody who waits for it.
 type fetch struct {
-	done chan struct{}
-	err  error
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
 }
 
 // failure is a module that could not be fetched.
@@ -99,20 +98,20 @@ func NewFetcher(shelf Shelf, source Source, cfg FetchConfig, log *slog.Logger) *
 	orElse(&cfg.Most, 8<<20)
 	orElse(&cfg.Stall, 10*time.Second)
 	orElse(&cfg.Total, 15*time.Minute)
-	f := &Fetcher{
+	return &Fetcher{
 		shelf: shelf, source: source, cfg: cfg, log: log, slots: make(chan struct{}, maxFetches),
 		running: map[function.Digest]*fetch{}, failed: map[function.Digest]failure{}, avoid: map[string]avoided{},
 	}
-	f.life, f.cancel = context.WithCancel(context.Background())
-	return f
 }
 
 // Close ends what is being fetched; what came of it stays on disk for the next time.
 func (f *Fetcher) Close() error {
 	f.mu.Lock()
 	f.closed = true
+	for _, r := range f.running {
+		r.cancel()
+	}
 	f.mu.Unlock()
-	f.cancel()
 	f.group.Wait()
 	return nil
 }
@@ -163,10 +162,12 @@ func (f *Fetcher) start(d function.Digest) (*fetch, error) {
 	if past, ok := f.failed[d]; ok && time.Now().Before(past.until) {
 		return nil, past.err
 	}
-	r := &fetch{done: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.Total) // not the first one's: others may join it
+	r := &fetch{cancel: cancel, done: make(chan struct{})}
 	f.running[d] = r
 	f.group.Go(func() {
-		err := f.fetch(d)
+		defer cancel()
+		err := f.fetch(ctx, d)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		r.err = err
@@ -224,9 +225,7 @@ func Keepers(nodes []string, d function.Digest, n int) []string {
 }
 
 // fetch brings d onto the shelf.
-func (f *Fetcher) fetch(d function.Digest) error {
-	ctx, cancel := context.WithTimeout(f.life, f.cfg.Total)
-	defer cancel()
+func (f *Fetcher) fetch(ctx context.Context, d function.Digest) error {
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()

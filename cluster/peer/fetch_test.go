@@ -191,32 +191,34 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset
 func silent(m []byte, n int) behaviour {
 	return func(ctx context.Context, from int64, _ int) (io.ReadCloser, int64, error) {
 		part := rest2(m, from)
-		return reader(io.MultiReader(bytes.NewReader(part[:min(n, len(part))]), hanging{ctx})), int64(len(m)), nil
+		return reader(io.MultiReader(bytes.NewReader(part[:min(n, len(part))]), hanging(ctx.Done()))), int64(len(m)), nil
 	}
 }
 
-type hanging struct{ ctx context.Context }
+type hanging <-chan struct{}
 
 func (h hanging) Read([]byte) (int, error) {
-	<-h.ctx.Done()
-	return 0, h.ctx.Err()
+	<-h
+	return 0, context.Canceled
 }
 
 // dripping sends a byte a second.
 func dripping(m []byte) behaviour {
 	return func(ctx context.Context, from int64, _ int) (io.ReadCloser, int64, error) {
-		return reader(&drip{ctx, rest2(m, from)}), int64(len(m)), nil
+		return reader(&drip{ctx.Done(), rest2(m, from)}), int64(len(m)), nil
 	}
 }
 
 type drip struct {
-	ctx  context.Context
+	gone <-chan struct{}
 	left []byte
 }
 
 func (d *drip) Read(b []byte) (int, error) {
-	if err := rest(d.ctx, time.Second); err != nil {
-		return 0, err
+	select {
+	case <-time.After(time.Second):
+	case <-d.gone:
+		return 0, context.Canceled
 	}
 	n := copy(b[:1], d.left)
 	d.left = d.left[n:]

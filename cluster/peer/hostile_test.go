@@ -37,7 +37,7 @@ func (s *site) liar(t testing.TB, name string, answer http.HandlerFunc) {
 
 // Whatever a node answers, the caller gets an error of the right class, soon, and no more memory is used than a reply may take.
 func TestHostileAnswers(t *testing.T) {
-	good := encodeReply(nil, aResult(), nil)
+	good := encodeReply(aResult(), nil)
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
 		class  function.Class
@@ -64,7 +64,7 @@ func TestHostileAnswers(t *testing.T) {
 			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
 		}, function.ClassNotHere, KindProtocol},
 		"a fatal error": {func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(encodeReply(nil, nil, &function.Error{Op: "o", Subject: "s", Class: function.ClassFatal, Kind: "disk"}))
+			_, _ = w.Write(encodeReply(nil, &function.Error{Op: "o", Subject: "s", Class: function.ClassFatal, Kind: "disk"}))
 		}, function.ClassNotHere, "disk"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -76,7 +76,7 @@ func (p *Peers) Exec(ctx context.Context, node string, r *ExecRequest, res *func
 func (p *Peers) execOnce(ctx context.Context, node string, r *ExecRequest, body []byte, res *function.Result) error {
 	resp, err := p.ask(ctx, node, http.MethodPost, "/v1/exec", body)
 	if err != nil {
-		return p.explain(ctx, node, r, err)
+		return explain(ctx, r, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	reply, err := readAll(resp, Limits{}.WithDefaults().Reply)
@@ -84,10 +84,9 @@ func (p *Peers) execOnce(ctx context.Context, node string, r *ExecRequest, body 
 	case errors.Is(err, errTooLarge):
 		return refused("exec", r.Function, function.ClassReject, "output-limit", node+": "+err.Error())
 	case err != nil:
-		return p.explain(ctx, node, r, &function.Error{Op: "ask", Subject: node, Class: function.ClassRetry, Kind: KindLostReply, Err: err})
+		return explain(ctx, r, &function.Error{Op: "ask", Subject: node, Class: function.ClassRetry, Kind: KindLostReply, Err: err})
 	case resp.StatusCode != http.StatusOK:
-		f := faultOf("exec", node, resp.StatusCode, reply)
-		return f
+		return faultOf("exec", node, resp.StatusCode, reply)
 	}
 	failure, err := decodeReply(reply, res)
 	switch {
@@ -100,7 +99,7 @@ func (p *Peers) execOnce(ctx context.Context, node string, r *ExecRequest, body 
 }
 
 // explain says whose time ran out, when that is why there is no reply.
-func (p *Peers) explain(ctx context.Context, node string, r *ExecRequest, err error) error {
+func explain(ctx context.Context, r *ExecRequest, err error) error {
 	if ctx.Err() == nil || function.KindOf(err) == KindUnreachable {
 		return err
 	}

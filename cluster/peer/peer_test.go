@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -164,7 +163,7 @@ func (s *site) peers(t testing.TB, name string) *Peers {
 	return p
 }
 
-func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // exec is an Executor made of a function.
 type exec func(ctx context.Context, from string, r *ExecRequest) (*function.Result, error)

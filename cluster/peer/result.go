@@ -9,9 +9,9 @@ import (
 	"mayfly/function"
 )
 
-// encodeReply appends what a run came to: its result and, when it failed, its error. A nil res is an empty one.
-func encodeReply(b []byte, res *function.Result, failure error) []byte {
-	e := encoder{append(b, execVersion)}
+// encodeReply returns what a run came to: its result and, when it failed, its error. A nil res is an empty one.
+func encodeReply(res *function.Result, failure error) []byte {
+	e := encoder{[]byte{execVersion}}
 	e.bool(failure != nil)
 	if failure != nil {
 		encodeFault(&e, failure)

@@ -150,10 +150,10 @@ func (s *Server) run(ctx context.Context, from string, call *ExecRequest) answer
 		return refusal(http.StatusPreconditionFailed, err)
 	}
 	s.counts.Calls.Add(1)
-	body := encodeReply(nil, res, err)
+	body := encodeReply(res, err)
 	if int64(len(body)) > s.limits.Reply {
 		why := fmt.Sprintf("its result has %d bytes, the most between nodes is %d", len(body), s.limits.Reply)
-		body = encodeReply(nil, nil, refused("exec", call.Function, function.ClassReject, "output-limit", why))
+		body = encodeReply(nil, refused("exec", call.Function, function.ClassReject, "output-limit", why))
 	}
 	return answer{status: http.StatusOK, body: body, ran: !errors.Is(ctx.Err(), context.Canceled)}
 }
