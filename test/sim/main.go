@@ -1,6 +1,8 @@
 // Command sim measures clusters of many nodes in virtual time, on links that lose one packet in twenty and take 20 to 40 ms, and
 // writes the figures to out/sim.json. Nodes are whole members with encryption; what is not simulated is their machine. Minutes of
 // the simulation take half a minute of processor time for 100 nodes and minutes for 300; give 1,000 an evening.
+//
+// And it measures the load of placement, in a model of 50 nodes that is driven by the real decisions; see model.go.
 package main
 
 import (
