@@ -150,7 +150,7 @@ func (b *broker) restart(away time.Duration) {
 		w.Left()
 	}
 	b.mu.Unlock()
-	time.Sleep(away)
+	wait(context.Background(), away)
 	b.mu.Lock()
 	b.down = false
 	for w := range b.watchers {
@@ -250,7 +250,7 @@ func (s *session) Run(ctx context.Context, _ triggers.Sink) error {
 			wait(ctx, time.Duration(rand.IntN(1+min(tries, 5)*int(time.Second))))
 			continue
 		}
-		time.Sleep(hop)
+		wait(context.Background(), hop)
 		known, _ := s.gate.Subscribed(s.id)
 		if !present || len(known) == 0 {
 			s.b.subscribe(s.id)
@@ -275,7 +275,7 @@ func (s *session) serve(ctx context.Context, c *conn) {
 			if ctx.Err() != nil {
 				return
 			}
-			time.Sleep(work)
+			wait(context.Background(), work)
 			s.b.executed(s.id, n, s.node)
 			s.b.ack(c)
 		}
@@ -470,7 +470,7 @@ func (s *site) flow(d time.Duration) (stop func() (sent, lost, twice int)) {
 	return func() (sent, lost, twice int) {
 		cancel()
 		<-ended
-		time.Sleep(10 * time.Second)
+		wait(context.Background(), 10 * time.Second)
 		s.b.mu.Lock()
 		defer s.b.mu.Unlock()
 		for _, key := range s.keys {

@@ -249,10 +249,14 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 	if o.Bound && step.Do == Leave {
 		o.wait(ctx, time.Now().Add(o.Rules.Grace), ended)
 	}
+	lost := !o.up()
 	cancel()
+	if lost && o.Withdraw != nil {
+		o.Withdraw(true) // nothing can be acknowledged any more
+	}
 	<-ended
 	if o.Withdraw != nil {
-		o.Withdraw(true) // nothing can be acknowledged any more
+		o.Withdraw(true)
 	}
 	if o.Bound {
 		o.purge(ctx)

@@ -122,7 +122,7 @@ func TestSplitWithTheBrokerInReach(t *testing.T) {
 		s := newSite(t, 12, "a", "b", "c", "d")
 		defer s.end()
 		time.Sleep(time.Second)
-		stop := s.flow(10 * time.Millisecond)
+		stop := s.flow(100 * time.Millisecond)
 		one, two := []string{"a", "b"}, []string{"c", "d"}
 		s.sees(false, one, two...)
 		time.Sleep(700 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestDeathInASplit(t *testing.T) {
 		s.sees(false, []string{"a"}, "b")
 		s.sees(false, []string{"b"}, "a")
 		time.Sleep(time.Minute)
-		stop := s.flow(10 * time.Millisecond)
+		stop := s.flow(50 * time.Millisecond)
 		s.kill("a")
 		time.Sleep(2 * time.Minute)
 		s.settled("two minutes after the last sign of life", "b")
@@ -253,7 +253,7 @@ func TestFlappingLink(t *testing.T) {
 		s := newSite(t, 12, "a", "b", "c")
 		defer s.end()
 		time.Sleep(time.Second)
-		stop := s.flow(10 * time.Millisecond)
+		stop := s.flow(100 * time.Millisecond)
 		bit := Link{}
 		changes := 0
 		for i := range 600 { // a second each: 4 s up, 16 s down
