@@ -17,6 +17,10 @@ type Cluster struct {
 	CA      string    `json:"ca,omitempty"`   // "sha256:..." of the authority's certificate, what a join token pins
 	Since   time.Time `json:"since,omitzero"` // when this node became a member
 	Members int       `json:"members"`        // live ones this node knows of, itself among them
+
+	// Restarts says, in the answer to init and join, that the agent starts anew as a member: for a moment nobody answers, then
+	// its status says another time of start.
+	Restarts bool `json:"restarts,omitempty"`
 }
 
 // InitRequest makes a cluster of which the node is the first.
@@ -185,7 +189,7 @@ const labelLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 // Alone is what a node that belongs to no cluster answers to what needs one.
 func Alone(op string) error {
 	return &function.Error{
-		Op: op, Subject: "cluster", Class: function.ClassReject, Kind: KindAlone,
+		Op: op, Subject: "here", Class: function.ClassReject, Kind: KindAlone,
 		Err:  errors.New("this node is alone: it belongs to no cluster"),
 		Hint: "mayfly init makes a cluster, of which this node is the first; mayfly join TOKEN --via HOST:PORT joins one",
 	}

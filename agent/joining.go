@@ -84,7 +84,9 @@ func (a *Agent) taken(op string) error {
 func (a *Agent) becomes(m *identity.Membership) admin.Cluster {
 	a.member = m
 	a.restart()
-	return a.describe(m, 1)
+	c := a.describe(m, 1)
+	c.Restarts = true
+	return c
 }
 
 func (a *Agent) describe(m *identity.Membership, members int) admin.Cluster {

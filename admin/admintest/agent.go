@@ -208,6 +208,9 @@ func (a *Agent) Status(ctx context.Context) (admin.Status, error) {
 	st.Functions = list
 	a.Site.mu.Lock()
 	st.Cluster = a.Site.cluster
+	if !a.Site.started.IsZero() {
+		st.Node.Started = a.Site.started
+	}
 	a.Site.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -29,6 +29,7 @@ type Site struct {
 	tokens  []admin.JoinToken
 	keys    []admin.Key // the primary first
 	settled bool
+	started time.Time // anew, as a member; zero = as the agent says
 	made    int
 	late    map[string]bool // names of those who have not heard of deployments yet
 }
@@ -120,7 +121,15 @@ func (s *Site) Init(_ context.Context, r admin.InitRequest) (admin.Cluster, erro
 		r.Name = "site"
 	}
 	s.found(r.Name)
-	return *s.cluster, nil
+	return s.restart(), nil
+}
+
+// restart starts the agent anew, which takes no time here.
+func (s *Site) restart() admin.Cluster {
+	s.started = s.agent.Now()
+	c := *s.cluster
+	c.Restarts = true
+	return c
 }
 
 // Join implements admin.Clusters.
@@ -142,7 +151,7 @@ func (s *Site) Join(_ context.Context, r admin.JoinRequest) (admin.Cluster, erro
 	s.Grow()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return *s.cluster, nil
+	return s.restart(), nil
 }
 
 // CreateToken implements admin.Clusters.

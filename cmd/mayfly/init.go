@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,10 +25,12 @@ certificate for itself; what is deployed goes on running. Others join with a tok
 	cmd.Flags().StringVar(&req.Name, "cluster", "", "name of the cluster (default: the agent chooses)")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		began := a.started(cmd.Context())
 		c, err := a.client.Init(cmd.Context(), req)
 		if err != nil {
 			return err
 		}
+		a.awaitRestart(cmd.Context(), c, began)
 		a.note("next: mayfly token create, and on the other device: mayfly join TOKEN --via HOST:PORT")
 		return one(a, *out, clusterView(a), c)
 	}
@@ -56,15 +60,55 @@ seen in the list of processes.
 		if err != nil {
 			return err
 		}
+		began := a.started(cmd.Context())
 		c, err := a.client.Join(cmd.Context(), admin.JoinRequest{Token: strings.TrimSpace(string(token)), Via: via})
 		if err != nil {
 			return err
 		}
+		a.awaitRestart(cmd.Context(), c, began)
 		a.note("next: mayfly nodes ls")
 		return one(a, *out, clusterView(a), c)
 	}
 	return cmd
 }
+
+// started is when the agent began, the zero time if it does not say.
+func (a *app) started(ctx context.Context) time.Time {
+	st, err := a.client.Status(ctx)
+	if err != nil {
+		return time.Time{} // the request that follows says why
+	}
+	return st.Node.Started
+}
+
+// awaitRestart waits until an agent that starts anew as a member answers again, so that the next command finds it. It has become
+// one whatever comes of the waiting.
+func (a *app) awaitRestart(ctx context.Context, c admin.Cluster, began time.Time) {
+	if !c.Restarts {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if st, err := a.client.Status(ctx); err == nil && !st.Node.Started.Equal(began) {
+			a.progress("")
+			return
+		}
+		a.progress("the agent starts anew as a member of %s", escape(c.Name))
+		select {
+		case <-ctx.Done():
+			a.progress("")
+			a.note("the agent does not answer yet; see: mayfly status")
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// restartTimeout is longer than the agent takes to drain, 20 s unless it is told otherwise.
+const restartTimeout = 40 * time.Second
 
 func clusterView(a *app) view[admin.Cluster] {
 	return view[admin.Cluster]{
