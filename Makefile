@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 GO      ?= go
 SIZES   ?= 30,100,300
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench torture build cross install fuzz sim
+.PHONY: help run cluster-demo test check bench torture build cross install fuzz sim
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +28,12 @@ check: ## the gate: format, modernise, lint, shape, cross-builds, generated file
 bench: build ## the numbers we hold, each beside its baseline; SHORT=1 takes a minute
 	test/setup.sh test
 	SHORT=$(SHORT) $(GO) run ./test/bench $(ARGS)
+
+cluster-demo: ## three agents on this machine become one system; one is killed while readings flow; ARGS=--once ends by itself
+	@test/setup.sh test
+	@$(MAKE) --no-print-directory build
+	@$(GO) build -o bin/clusterdemo ./test/clusterdemo
+	@exec bin/clusterdemo --bin bin $(ARGS)
 
 sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 300 take minutes
 	$(GO) run ./test/sim -sizes $(SIZES)

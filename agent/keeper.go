@@ -61,7 +61,11 @@ const (
 // before is dropped when nobody can need it. A member that slept through it asks over mutual TLS.
 func (p *pool) turnKeys() {
 	keys := p.member.Keys()
-	if p.signer == nil || keys.Staged == nil {
+	if p.signer == nil {
+		return
+	}
+	if keys.Staged == nil {
+		p.dropKey(keys)
 		return
 	}
 	if missing := p.without(keys.Epoch); len(missing) > 0 {
@@ -81,6 +85,28 @@ func (p *pool) turnKeys() {
 	p.log.Info("gossip uses a new key", "epoch", p.member.Keys().Epoch)
 	p.words.say()
 }
+
+// dropKey ends the time of the old key early when it was replaced because somebody was shut out who knows it, and all live members have
+// the new one.
+func (p *pool) dropKey(keys identity.Keys) {
+	if keys.Old == nil || len(p.without(keys.Epoch)) > 0 {
+		return
+	}
+	for _, r := range p.member.Revocations() {
+		if age := keys.Used.Sub(r.At); age < 0 || age > rotationLasts {
+			continue
+		}
+		if _, err := p.signer.DropOldKey(); err != nil {
+			p.log.Error("the key of gossip that a revoked node knows cannot be dropped; it ends by itself within a day", "err", err)
+			return
+		}
+		p.words.say()
+		return
+	}
+}
+
+// rotationLasts is how long after a revocation the new key comes into use at the latest.
+const rotationLasts = time.Hour
 
 // without are the live members that have not said that they have the keys of that epoch.
 func (p *pool) without(epoch uint64) (missing []string) {

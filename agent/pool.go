@@ -56,6 +56,9 @@ func (p pulls) Pull(ctx context.Context, node string, request []byte) ([]byte, e
 	return p.Peers.Pull(ctx, node, catalogState, request)
 }
 
+// smallSite is up to how many nodes, known at the start, the members are looked after more often.
+const smallSite = 32
+
 // Roles in the gossip of a member.
 const roleSigner = 1
 
@@ -123,7 +126,8 @@ func (p *pool) gossipConfig(a *Agent, bind netip.AddrPort, advertise netip.Addr)
 		Woke: func(asleep time.Duration) {
 			p.log.Info("the device slept, or its clock was set", "for", asleep.Round(time.Second))
 		},
-		Meta: p.meta,
+		Meta:  p.meta,
+		Small: len(p.known.copy()) < smallSite,
 	}
 	for _, s := range p.cfg.Seeds {
 		if name, address, ok := strings.Cut(s, "@"); ok {
@@ -232,7 +236,6 @@ func (p *pool) openCalls(doors peer.Doors) {
 	trust := peer.Trust{
 		TLS: p.member.ServerTLS, NodeOf: nodeOf, Admitted: func(node string) bool { return !p.member.Revoked(node) },
 	}
-	doors.Keyring = func(context.Context, string) ([]byte, error) { return p.member.KeysStatement(), nil }
 	if doors.State == nil {
 		doors.State = map[string]peer.Answer{}
 	}

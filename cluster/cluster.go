@@ -31,6 +31,9 @@ type Config struct {
 	Seeds  []Peer                  // optional: members to begin with, tried for ever
 	Store  PeerStore               // optional: remembers peers over restarts
 
+	// Small is for pools of some thirty members: they are probed twice as often, and a death is known in half the time.
+	Small bool
+
 	Meta      Meta           // what others shall know about this node to begin with
 	Admission Admission      // optional: a last word on who is a member
 	Allowed   []netip.Prefix // optional: where members may be

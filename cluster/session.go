@@ -30,6 +30,9 @@ func (c *Cluster) edge(w *wire) *memberlist.Config {
 	m.BindPort = int(w.addr.Port()) // what memberlist takes for a peer's that says none
 	m.ProbeInterval, m.ProbeTimeout = 2*time.Second, 700*time.Millisecond
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = 4, 4
+	if c.config.Small { // few members can confirm a suspicion, and there are bytes to spare
+		m.ProbeInterval, m.SuspicionMult = time.Second, 3
+	}
 	m.RetransmitMult = retransmitMult
 	m.GossipInterval, m.GossipNodes = 400*time.Millisecond, 3
 	m.GossipToTheDeadTime = time.Minute
