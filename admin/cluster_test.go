@@ -15,15 +15,18 @@ import (
 // nothing is a cluster that has nothing to say.
 type nothing struct{}
 
-func (nothing) Init(context.Context, InitRequest) (Cluster, error)           { return Cluster{}, nil }
-func (nothing) Join(context.Context, JoinRequest) (Cluster, error)           { return Cluster{}, nil }
+func (nothing) Init(context.Context, InitRequest) (Cluster, error) { return Cluster{}, nil }
+
+func (nothing) Join(context.Context, JoinRequest) (Cluster, error) { return Cluster{}, nil }
+
 func (nothing) CreateToken(context.Context, TokenRequest) (JoinToken, error) { return JoinToken{}, nil }
 func (nothing) Tokens(context.Context) ([]JoinToken, error)                  { return nil, nil }
 func (nothing) RevokeToken(context.Context, string) error                    { return nil }
 func (nothing) Keyring(context.Context) (Keyring, error)                     { return Keyring{}, nil }
-func (nothing) Rotate(context.Context) (Keyring, error)                      { return Keyring{}, nil }
-func (nothing) Drill(context.Context, []string) (Drill, error)               { return Drill{}, nil }
-func (nothing) Rollout(context.Context, string) (Rollout, error)             { return Rollout{}, nil }
+
+func (nothing) Rotate(context.Context) (Keyring, error)          { return Keyring{}, nil }
+func (nothing) Drill(context.Context, []string) (Drill, error)   { return Drill{}, nil }
+func (nothing) Rollout(context.Context, string) (Rollout, error) { return Rollout{}, nil }
 
 func (nothing) Explain(context.Context, ExplainQuery) (Explanation, error) {
 	return Explanation{Rows: []Candidate{{}}}, nil
