@@ -29,7 +29,8 @@ import (
 // Provider is one dex. It has the users ada and bob and the clients mayfly and other.
 type Provider struct {
 	URL    string // of the issuer
-	CA     string // PEM file of its authority
+	CA     string // PEM file of its certificate, which is its own authority
+	Key    string // PEM file of the key
 	t      testing.TB
 	args   []string
 	http   *http.Client
@@ -58,9 +59,9 @@ func New(t testing.TB, valid time.Duration) *Provider {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	p := &Provider{t: t, URL: "https://" + address + "/dex", CA: filepath.Join(dir, "cert.pem")}
-	p.certify(filepath.Join(dir, "key.pem"))
-	p.args = []string{program, "-listen", address, "-cert", p.CA, "-key", filepath.Join(dir, "key.pem"), "-valid", valid.String(), "-rotate", "1ms"}
+	p := &Provider{t: t, URL: "https://" + address + "/dex", CA: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	p.certify()
+	p.args = []string{program, "-listen", address, "-cert", p.CA, "-key", p.Key, "-valid", valid.String(), "-rotate", "1ms"}
 	p.Start()
 	t.Cleanup(func() {
 		p.http.CloseIdleConnections()
@@ -72,7 +73,7 @@ func New(t testing.TB, valid time.Duration) *Provider {
 }
 
 // certify makes the provider's certificate.
-func (p *Provider) certify(keyFile string) {
+func (p *Provider) certify() {
 	p.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -90,7 +91,7 @@ func (p *Provider) certify(keyFile string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for file, block := range map[string]*pem.Block{p.CA: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+	for file, block := range map[string]*pem.Block{p.CA: {Type: "CERTIFICATE", Bytes: der}, p.Key: {Type: "PRIVATE KEY", Bytes: private}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			p.t.Fatal(err)
 		}

@@ -33,8 +33,9 @@ const maySee = "[permissions]\npublish = [\"seen\"]\n"
 // door is an agent with a gateway, and who calls it.
 type door struct {
 	*node
-	url   string
-	token string
+	url    string
+	token  string
+	client *http.Client // nil = the default one
 }
 
 func withDoor(t testing.TB) *door {
@@ -46,7 +47,7 @@ func withDoor(t testing.TB) *door {
 	n.broker = freeAddress(t)
 	n.configure(fmt.Sprintf("[embedded]\nlisten = [%q]\n\n[gateway]\nlisten = %q\ntokens = %q\n", n.broker, address, tokens))
 	n.start()
-	return &door{n, "http://" + address, token}
+	return &door{node: n, url: "http://" + address, token: token}
 }
 
 type reply struct {
@@ -65,7 +66,11 @@ func (d *door) call(method, path string, header ...string) reply {
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(r)
+	client := d.client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	res, err := client.Do(r)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -251,7 +251,7 @@ func (g *Gateway) answer(w http.ResponseWriter, to reply, s triggers.Settlement)
 		if s.Outcome == function.Reject {
 			class = function.ClassReject
 		}
-		g.problem(w, g.explain(name, &function.Error{Op: "invoke", Subject: name, Class: class, Kind: s.Outcome.String()}))
+		g.problem(w, g.explain(name, &function.Error{Op: "invoke", Subject: name, Class: class, Kind: s.Outcome.String(), Hint: "mayfly logs " + name}))
 	default:
 		g.respond(w, to, s.Response)
 	}
