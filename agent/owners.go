@@ -173,7 +173,7 @@ func (s *subscriptions) retireOwned(want map[string]func() triggers.Running) {
 	}
 }
 
-// clean purges the session of a trigger that is no more: at once if this node had it. Else whoever had it does; if that one is gone,
+// clean purges the session of a trigger that is no more ([U3]): at once if this node had it. Else whoever had it does; if that one is gone,
 // every node that knew the trigger does so after a while. Purging twice is harmless.
 func (s *subscriptions) clean(o *owned) {
 	mine := o.owner.Had()

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,8 +134,11 @@ func TestWithdraw(t *testing.T) {
 		t.Run(fmt.Sprint(all), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ran []string
+				var mu sync.Mutex
 				b := newBench(t, func(call *function.Call, _ *function.Result) error {
 					time.Sleep(time.Second)
+					mu.Lock()
+					defer mu.Unlock()
 					ran = append(ran, string(call.Event.Data))
 					return nil
 				}, func(m *function.Manifest, _ *Route) { m.Limits.Concurrency = 2 })
@@ -156,6 +160,8 @@ func TestWithdraw(t *testing.T) {
 					t.Errorf("%d more the second time", n)
 				}
 				time.Sleep(time.Minute)
+				mu.Lock()
+				defer mu.Unlock()
 				slices.Sort(ran)
 				if !slices.Equal(ran, want) {
 					t.Errorf("%v have run, want %v", ran, want)

@@ -68,7 +68,7 @@ const (
 
 func (d Do) String() string { return [...]string{"wait", "publish", "connect", "stay", "leave"}[d] }
 
-// State is what one node remembers of one session between two decisions. The zero State is the beginning. It is a value: Next returns
+// State is what one node remembers of one session between two decisions ([U1]). The zero State is the beginning. It is a value: Next returns
 // the one to go on with.
 type State struct {
 	Phase Phase
