@@ -33,16 +33,13 @@ type counts struct {
 	byReason map[string]int64
 }
 
-func (c *counts) add(reason string, n int) {
-	if n == 0 {
-		return
-	}
+func (c *counts) add(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byReason == nil {
 		c.byReason = map[string]int64{}
 	}
-	c.byReason[reason] += int64(n)
+	c.byReason[reason]++
 }
 
 // Refused returns how many records that came from elsewhere were not taken over since the start, by reason.
@@ -77,7 +74,7 @@ func (c *Catalog) apply(ctx context.Context, records []Record, from string) (out
 	var good []*entry
 	for _, r := range records {
 		if reason := c.admit(r, now); reason != "" {
-			c.counts.add(reason, 1)
+			c.counts.add(reason)
 			out.refused++
 			continue
 		}
@@ -153,7 +150,7 @@ func (p *applying) take(e *entry) {
 	}
 	if old == nil {
 		if why := p.stranger(e); why != "" {
-			p.counts.add(why, 1)
+			p.counts.add(why)
 			return
 		}
 	} else {

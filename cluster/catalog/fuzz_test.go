@@ -35,8 +35,8 @@ func request(op byte, body ...byte) []byte {
 func FuzzServe(f *testing.F) {
 	r := fuzzed(f, scripted(nil))
 	f.Add(request(opCompare, append(make([]byte, buckets*bucketSize), 0, 0)...))
-	f.Add(request(opFetch, appendIdents(nil, []ident{{KindFunction, "f"}, {KindFunction, "g"}})...))
-	f.Add(request(opVersions, appendIdents(nil, []ident{{KindFunction, "f"}})...))
+	f.Add(request(opFetch, encodeIdents([]ident{{KindFunction, "f"}, {KindFunction, "g"}})...))
+	f.Add(request(opVersions, encodeIdents([]ident{{KindFunction, "f"}})...))
 	f.Add(request(opFetch, 255, 255))
 	root := r.catalog.Snapshot().Root()
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -86,7 +86,7 @@ func FuzzAnswers(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	records, err := r.Serve(f.Context(), "b", request(opFetch, appendIdents(nil, []ident{{KindFunction, "f"}})...))
+	records, err := r.Serve(f.Context(), "b", request(opFetch, encodeIdents([]ident{{KindFunction, "f"}})...))
 	if err != nil {
 		f.Fatal(err)
 	}

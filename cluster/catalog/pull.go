@@ -10,8 +10,6 @@ import (
 	"mayfly/store"
 )
 
-func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+time.Millisecond) }
-
 func pick(names []string) string { return names[rand.IntN(len(names))] }
 
 // saving is an alteration that changes nothing but this node's own state.
@@ -30,7 +28,7 @@ func (r *Replica) ask(ctx context.Context, node string, op byte, body []byte) (*
 	in := &reader{b: b}
 	said, g := in.greeting()
 	if in.err != nil || said != op || g.cluster != r.cluster {
-		r.catalog.counts.add(RefusedMalformed, 1)
+		r.catalog.counts.add(RefusedMalformed)
 		return nil, g, fmt.Errorf("catalog: answer of %s: %w", node, errWire)
 	}
 	r.met(node, g)
@@ -39,9 +37,12 @@ func (r *Replica) ask(ctx context.Context, node string, op byte, body []byte) (*
 
 // call does what there is to do with a peer.
 func (r *Replica) call(ctx context.Context, node string) (c called, err error) {
-	ids, compare := r.reasons(node)
+	ids, patience, compare := r.reasons(node)
 	if len(ids) > 0 {
-		a, err := r.fetch(ctx, node, ids)
+		hurried, cancel := context.WithTimeout(ctx, patience)
+		a, err := r.fetch(hurried, node, ids)
+		c.late = hurried.Err() != nil && patience < callTime
+		cancel()
 		c.asked, c.changed = true, len(a.changed)
 		if err != nil {
 			return c, err
@@ -59,15 +60,16 @@ func (r *Replica) call(ctx context.Context, node string) (c called, err error) {
 }
 
 // reasons returns why a peer is to be called: records that were announced and are still lacking, and whether to compare all.
-func (r *Replica) reasons(node string) (ids []ident, compare bool) {
+func (r *Replica) reasons(node string) (ids []ident, patience time.Duration, compare bool) {
 	now := r.catalog.Snapshot()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.peers[node]
 	if p == nil {
-		return nil, false
+		return nil, 0, false
 	}
 	for id, w := range p.wants {
+		patience = max(patience, w.patience())
 		if e := now.entry(id); e != nil && (e.Ver > w.header.ver || e.hash == w.header.hash) {
 			delete(p.wants, id)
 			r.wanted--
@@ -75,7 +77,10 @@ func (r *Replica) reasons(node string) (ids []ident, compare bool) {
 			break
 		}
 	}
-	return ids, p.urgent || p.compare && p.root != now.Root()
+	if len(ids) > maxStep {
+		patience = callTime
+	}
+	return ids, patience, p.urgent || p.compare && p.root != now.Root()
 }
 
 // fetched takes off the list what was asked for. What the peer did not have is asked for elsewhere.
@@ -107,13 +112,13 @@ func (r *Replica) fetched(node string, ids []ident) {
 func (r *Replica) fetch(ctx context.Context, node string, ids []ident) (all applied, err error) {
 	for len(ids) > 0 {
 		page := ids[:min(len(ids), pageIdents)]
-		in, _, err := r.ask(ctx, node, opFetch, appendIdents(nil, page))
+		in, _, err := r.ask(ctx, node, opFetch, encodeIdents(page))
 		if err != nil {
 			return all, err
 		}
 		records := in.records()
 		if err := in.end(); err != nil {
-			r.catalog.counts.add(RefusedMalformed, 1)
+			r.catalog.counts.add(RefusedMalformed)
 			return all, fmt.Errorf("catalog: answer of %s: %w", node, err)
 		}
 		if len(records) == 0 {
@@ -183,7 +188,7 @@ func (r *Replica) exchange(ctx context.Context, node string) (all applied, root 
 		}
 		page := in.compared()
 		if err := in.end(); err != nil || len(theirs) > 2*maxRecords {
-			r.catalog.counts.add(RefusedMalformed, 1)
+			r.catalog.counts.add(RefusedMalformed)
 			return all, root, fmt.Errorf("catalog: answer of %s: %w", node, errWire)
 		}
 		if len(theirs) > 0 && page.root != last.root {

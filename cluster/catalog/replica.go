@@ -109,14 +109,12 @@ func (r *Replica) say(b []byte) {
 	}
 }
 
-// MarshalBinary returns what is exchanged by gossip: 49 bytes. The 256 parts of the catalog that tell where two of them differ travel by
+// MarshalBinary returns what is exchanged by gossip: 33 bytes. The 256 parts of the catalog that tell where two of them differ travel by
 // call, when they do.
 func (r *Replica) MarshalBinary() ([]byte, error) {
 	g := r.greeting()
 	root := r.catalog.Snapshot().Root()
 	b := append([]byte{wireVersion}, g.cluster[:]...)
-	b = binary.BigEndian.AppendUint64(b, g.floor)
-	b = binary.BigEndian.AppendUint64(b, g.synced)
 	b = binary.BigEndian.AppendUint64(b, uint64(max(0, g.clock.UnixMilli())))
 	return append(b, root[:]...), nil
 }
@@ -132,11 +130,10 @@ func (r *Replica) Merge(from string, b []byte) error {
 	version := in.byte()
 	var cluster [8]byte
 	copy(cluster[:], in.take(8))
-	in.take(16) // marks: believed in calls only
 	clock := time.UnixMilli(int64(min(in.uint64(), 1<<48)))
 	root := in.hash()
 	if err := in.end(); err != nil || version != wireVersion {
-		r.catalog.counts.add(RefusedMalformed, 1)
+		r.catalog.counts.add(RefusedMalformed)
 		return fmt.Errorf("catalog: digest of %s: %w", from, errWire)
 	}
 	if cluster != r.cluster {
@@ -202,6 +199,23 @@ func (p *peer) schedule(jitter time.Duration) {
 	}
 }
 
+// rush is over which time members that were told of the same record spread their calls: two milliseconds each. The caller holds mu.
+func (r *Replica) rush() time.Duration {
+	return min(time.Duration(len(r.peers))*2*time.Millisecond, spreadCalls)
+}
+
+// patience is how long to wait for records that were announced: not long at first, for a lost packet costs a second, and asking again may not.
+func (w want) patience() time.Duration {
+	switch w.tries {
+	case 0:
+		return 700 * time.Millisecond
+	case 1:
+		return 1500 * time.Millisecond
+	default:
+		return callTime
+	}
+}
+
 // signal wakes the workers. The caller holds mu.
 func (r *Replica) signal() {
 	close(r.wake)
@@ -213,7 +227,7 @@ func (r *Replica) signal() {
 func (r *Replica) Heard(origin string, b []byte) (news bool, err error) {
 	s, err := decodeSaid(b)
 	if err != nil {
-		r.catalog.counts.add(RefusedMalformed, 1)
+		r.catalog.counts.add(RefusedMalformed)
 		return false, fmt.Errorf("catalog: announcement of %s: %w", origin, err)
 	}
 	if s.root != nil {
@@ -226,7 +240,7 @@ func (r *Replica) Heard(origin string, b []byte) (news bool, err error) {
 	}
 	if s.record != nil && len(s.record.Sig) > 0 && r.catalog.options.Verify != nil {
 		if reason := r.catalog.admit(*s.record, r.catalog.options.Now()); reason != "" {
-			r.catalog.counts.add(reason, 1)
+			r.catalog.counts.add(reason)
 			return false, nil
 		}
 		select {
@@ -235,7 +249,7 @@ func (r *Replica) Heard(origin string, b []byte) (news bool, err error) {
 		}
 		return true, nil
 	}
-	r.wants(origin, want{header: s.header}, spreadCalls/4)
+	r.wants(origin, want{header: s.header})
 	return true, nil
 }
 
@@ -248,10 +262,10 @@ func (r *Replica) newer(h header) bool {
 	floor, _ := r.catalog.horizon.marks()
 	switch {
 	case h.ver <= floor && h.kind != KindNode:
-		r.catalog.counts.add(IgnoredZombie, 1)
+		r.catalog.counts.add(IgnoredZombie)
 		return false
 	case h.ver > versionAt(now.Add(maxFuture)) && r.catalog.clocks.trust(now).good():
-		r.catalog.counts.add(RefusedFuture, 1)
+		r.catalog.counts.add(RefusedFuture)
 		return false
 	}
 	return true
@@ -264,7 +278,7 @@ func (r *Replica) first(hash [hashSize]byte) bool {
 }
 
 // wants notes that node has a record that we lack.
-func (r *Replica) wants(node string, w want, jitter time.Duration) {
+func (r *Replica) wants(node string, w want) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.peer(node)
@@ -278,7 +292,7 @@ func (r *Replica) wants(node string, w want, jitter time.Duration) {
 		r.wanted++
 	}
 	p.wants[w.header.ident], p.heard = w, time.Now()
-	p.schedule(jitter)
+	p.schedule(r.rush())
 	r.signal()
 }
 

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -182,6 +183,7 @@ func (r *Replica) next(ctx context.Context) (node string, ok bool) {
 type called struct {
 	changed  int
 	asked    bool // for records that were announced
+	late     bool // it took longer than we wait for an announced record at first
 	compared bool
 	root     [hashSize]byte // of the peer when compared
 }
@@ -198,6 +200,12 @@ func (r *Replica) done(node string, c called, err error) {
 	p.busy, p.failed, p.called, p.urgent, p.due = false, err != nil, time.Now(), false, time.Time{}
 	p.compare = p.root != mine
 	switch {
+	case err != nil && c.late:
+		p.failed = false
+		for id, w := range p.wants {
+			w.tries++
+			p.wants[id] = w
+		}
 	case err != nil:
 		p.longer()
 		r.options.Log.Debug("a replica cannot be asked", "node", node, "error", err, "again", p.pause)
@@ -222,9 +230,13 @@ func (r *Replica) done(node string, c called, err error) {
 	r.signal()
 }
 
-func (p *peer) longer() { p.pause = min(max(2*p.pause, firstPause), lastPause) }
+// longer doubles the pause, with a quarter of jitter.
+func (p *peer) longer() {
+	pause := min(max(2*p.pause, firstPause), lastPause)
+	p.pause = pause + rand.N(pause/4)
+}
 
-// elsewhere asks another peer for what this one did not give. Three tries; then it is up to digests. The caller holds mu.
+// elsewhere asks another peer for what this one did not give. A few tries; then it is up to digests. The caller holds mu.
 func (r *Replica) elsewhere(node string, p *peer) {
 	var others []string
 	for name, o := range r.peers {
@@ -236,7 +248,7 @@ func (r *Replica) elsewhere(node string, p *peer) {
 	for id, w := range p.wants {
 		delete(p.wants, id)
 		r.wanted--
-		if w.tries++; w.tries >= 3 || len(others) == 0 {
+		if w.tries = max(w.tries, 2) + 1; w.tries > 5 || len(others) == 0 {
 			continue
 		}
 		o := r.peers[pick(others)]
@@ -244,6 +256,6 @@ func (r *Replica) elsewhere(node string, p *peer) {
 			r.wanted++
 		}
 		o.wants[id] = w
-		o.schedule(spreadCalls)
+		o.schedule(r.rush())
 	}
 }

@@ -21,7 +21,7 @@ func (r *Replica) Serve(ctx context.Context, from string, request []byte) ([]byt
 	in := &reader{b: request}
 	op, g := in.greeting()
 	if in.err != nil || g.cluster != r.cluster {
-		r.catalog.counts.add(RefusedMalformed, 1)
+		r.catalog.counts.add(RefusedMalformed)
 		return nil, r.unfit(from, errWire)
 	}
 	now := r.catalog.Snapshot()
@@ -47,7 +47,7 @@ func (r *Replica) Serve(ctx context.Context, from string, request []byte) ([]byt
 		err = fmt.Errorf("%w: operation %d", errWire, op)
 	}
 	if err != nil {
-		r.catalog.counts.add(RefusedMalformed, 1)
+		r.catalog.counts.add(RefusedMalformed)
 		return nil, r.unfit(from, err)
 	}
 	r.met(from, g)

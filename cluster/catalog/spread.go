@@ -65,7 +65,7 @@ func (r *Replica) equals(node string) bool {
 }
 
 func (r *Replica) has(ctx context.Context, node string, id ident, ver uint64) (bool, error) {
-	in, _, err := r.ask(ctx, node, opVersions, appendIdents(nil, []ident{id}))
+	in, _, err := r.ask(ctx, node, opVersions, encodeIdents([]ident{id}))
 	if err != nil {
 		return false, err
 	}

@@ -194,8 +194,8 @@ func (r *reader) headers() []header {
 	return all
 }
 
-func appendIdents(b []byte, ids []ident) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(ids)))
+func encodeIdents(ids []ident) []byte {
+	b := binary.BigEndian.AppendUint16(nil, uint16(len(ids)))
 	for _, id := range ids {
 		b = appendIdent(b, id)
 	}

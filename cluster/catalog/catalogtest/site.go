@@ -109,7 +109,7 @@ func (c caller) Pull(ctx context.Context, node string, request []byte) ([]byte, 
 	if _, err := fmt.Sscanf(node, "node-%d", &i); err != nil {
 		return nil, err
 	}
-	conn, err := c.n.port.Dial(callAddr(i).String(), 5*time.Second)
+	conn, err := c.dial(ctx, callAddr(i).String())
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +120,30 @@ func (c caller) Pull(ctx context.Context, node string, request []byte) ([]byte, 
 		return nil, err
 	}
 	return receive(conn)
+}
+
+// dial gives up when ctx ends, as the real one does.
+func (c caller) dial(ctx context.Context, to string) (net.Conn, error) {
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		conn, err := c.n.port.Dial(to, 5*time.Second)
+		done <- dialled{conn, err}
+	}()
+	select {
+	case d := <-done:
+		return d.conn, d.err
+	case <-ctx.Done():
+		go func() {
+			if d := <-done; d.err == nil {
+				d.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 func (n *Node) answer(ctx context.Context, conn net.Conn) {
