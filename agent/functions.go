@@ -194,7 +194,7 @@ func (a *Agent) triggers(f *function.Function) []admin.Trigger {
 	for i := range f.Manifest.MQTT {
 		t := admin.Trigger{Name: fmt.Sprintf("mqtt[%d]", i), State: admin.StateReady}
 		m := &f.Manifest.MQTT[i]
-		t.Spec = fmt.Sprintf("%s qos %d", m.Topic, m.QoS)
+		t.Spec = fmt.Sprintf("%s qos %d", m.Topic, m.QoS) + a.subs.ownership(f.Name(), t.Name)
 		if why := a.subs.fault(f.Name(), t.Name); why != "" {
 			t.State, t.Reason = admin.StateFailed, why
 		} else if why := a.subs.waiting(m.Broker); why != "" {

@@ -305,27 +305,24 @@ func (s *subscriptions) retireForgottenOwned() error {
 	return nil
 }
 
-// ownerOf returns the node that has a trigger's session by its own word; "" when nobody says so or it is this node's alone.
-func (s *subscriptions) ownerOf(function, trigger string) string {
+// ownership says in a few words who has a trigger's session, and what its broker makes of that; "" when it is this node's alone.
+func (s *subscriptions) ownership(function, trigger string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, o := range s.owned {
-		if name, _, _ := strings.Cut(key, " "); name == o.broker+"/"+triggerID(function, trigger) {
-			return o.board.Owner(o.owner.Session)
+		if name, _, _ := strings.Cut(key, " "); name != o.broker+"/"+triggerID(function, trigger) {
+			continue
 		}
+		text := ", no owner yet"
+		if node := o.board.Owner(o.owner.Session); node != "" {
+			text = ", owner " + node
+		}
+		if s.sites[o.broker].bound {
+			text += " (bind_client_id: what is published while the owner changes may be lost)"
+		}
+		return text
 	}
 	return ""
-}
-
-// bound are the brokers whose sessions cannot be taken over, in the cluster.
-func (s *subscriptions) bound() (names []string) {
-	for name, at := range s.sites {
-		if at.bound && s.team != nil {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, cmp.Compare[string])
-	return names
 }
 
 // links says which brokers this node has a good connection to, for gossip. It must be asked every few seconds.

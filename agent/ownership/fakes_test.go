@@ -470,7 +470,7 @@ func (s *site) flow(d time.Duration) (stop func() (sent, lost, twice int)) {
 	return func() (sent, lost, twice int) {
 		cancel()
 		<-ended
-		wait(context.Background(), 10 * time.Second)
+		wait(context.Background(), 10*time.Second)
 		s.b.mu.Lock()
 		defer s.b.mu.Unlock()
 		for _, key := range s.keys {
