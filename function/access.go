@@ -2,7 +2,6 @@ package function
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -71,14 +70,6 @@ func (r Rate) String() string {
 		return ""
 	}
 	return strconv.Itoa(r.Count) + "/" + map[time.Duration]string{time.Second: "s", time.Minute: "m", time.Hour: "h"}[r.Per]
-}
-
-// PerSecond is the rate as a number; +Inf when there is no limit.
-func (r Rate) PerSecond() float64 {
-	if r.Count == 0 {
-		return math.Inf(1)
-	}
-	return float64(r.Count) / r.Per.Seconds()
 }
 
 // Most of what a route may ask for: every request is compared with it.

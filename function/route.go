@@ -13,8 +13,12 @@ import (
 // all. {name} stands for one segment of the path, a last {name...} for all that remain, none included.
 type Route struct{ Method, Path string }
 
-// ReservedPath is where the gateway offers every function by its name; routes must stay outside.
-const ReservedPath = "/fn/"
+// Where the gateway offers every function by its name, and what became of requests whose callers did not wait; routes must stay
+// outside.
+const (
+	ReservedPath = "/fn/"
+	ResultsPath  = "/results/"
+)
 
 // ParseRoute reads a route.
 func ParseRoute(s string) (Route, error) {
@@ -39,6 +43,9 @@ func ParseRoute(s string) (Route, error) {
 			Problem: "paths below /fn/ are taken: every function is there by its name",
 			Hint:    "choose another path",
 		}
+	}
+	if strings.HasPrefix(path, ResultsPath) {
+		return r, &tomlcheck.Issue{Problem: "paths below /results/ are taken: answers for those who did not wait are there", Hint: "choose another path"}
 	}
 	if slices.Contains([]string{"/healthz", "/readyz", "/openapi.json"}, path) {
 		return r, &tomlcheck.Issue{Problem: path + " is taken by the gateway itself", Hint: "choose another path"}

@@ -18,7 +18,7 @@ func TestParseRoute(t *testing.T) {
 	for s, want := range map[string]string{
 		"": "start with /", "POST": "start with /", "post /a": "not a method", "GET  /a": "start with /", "GET a": "start with /",
 		"/a//b": "empty segment", "/a/../b": "..", "/{a}/{a}": "twice", "/{a...}/b": "last", "/{}": "not a capture", "/{1}": "not a capture",
-		"/a{b}": "characters", "/{a}b": "not a capture", "/a?b=c": "characters", "/a b": "characters", "/fn/x": "taken", "GET /healthz": "taken", "/openapi.json": "taken", "/fn": "taken", "/{$}": "not a capture",
+		"/a{b}": "characters", "/{a}b": "not a capture", "/a?b=c": "characters", "/a b": "characters", "/fn/x": "taken", "GET /results/{id}": "taken", "GET /healthz": "taken", "/openapi.json": "taken", "/fn": "taken", "/{$}": "not a capture",
 		"example.org/a": "start with /", "/ü": "characters", "/%41": "characters",
 	} {
 		if r, err := ParseRoute(s); err == nil || !strings.Contains(err.Error(), want) {

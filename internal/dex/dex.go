@@ -3,6 +3,7 @@ package dex
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -45,7 +45,7 @@ func New(t testing.TB, valid time.Duration) *Provider {
 	dir := t.TempDir()
 	_, here, _, _ := runtime.Caller(0)
 	program := filepath.Join(dir, "dex")
-	build := exec.Command("go", "build", "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
 	build.Dir = filepath.Join(filepath.Dir(here), "..", "..", "test", "dex")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
@@ -108,7 +108,7 @@ func (p *Provider) certify() {
 // Start starts it with new keys, at the same address.
 func (p *Provider) Start() {
 	p.t.Helper()
-	p.cmd = exec.Command(p.args[0], p.args[1:]...)
+	p.cmd = exec.CommandContext(context.Background(), p.args[0], p.args[1:]...) // Stop ends it
 	p.cmd.Stderr = os.Stderr
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
@@ -163,20 +163,12 @@ func (p *Provider) Token(user, client string) string {
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.SetBasicAuth(client, client+"-secret")
-	res, err := p.http.Do(r)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	status, text := p.do(r)
 	var answer struct {
 		Token string `json:"id_token"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil || answer.Token == "" {
-		p.t.Fatal(fmt.Errorf("%s: %s", res.Status, text))
+		p.t.Fatalf("%s: %s", status, text)
 	}
 	return answer.Token
 }
@@ -184,14 +176,24 @@ func (p *Provider) Token(user, client string) string {
 // Keys returns the provider's keys as it shows them.
 func (p *Provider) Keys() string {
 	p.t.Helper()
-	res, err := p.http.Get(p.URL + "/keys")
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.URL+"/keys", nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, text := p.do(r)
+	return string(text)
+}
+
+// do asks the provider and returns the whole answer.
+func (p *Provider) do(r *http.Request) (status string, text []byte) {
+	p.t.Helper()
+	res, err := p.http.Do(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
+	if text, err = io.ReadAll(res.Body); err != nil {
 		p.t.Fatal(err)
 	}
-	return string(text)
+	return res.Status, text
 }

@@ -61,8 +61,19 @@ func TestScopedTokens(t *testing.T) {
 		token, url string
 		want       int
 	}{
-		{all, "/a", 200}, {all, "/c", 200}, {all, "/fn/zzz", 200}, {all, "/openapi.json", 404}, {one, "/a", 200}, {one, "/c", 403}, {one, "/fn/b", 200}, {one, "/fn/c", 403},
-		{over, "/a", 401}, {soon, "/a", 200}, {soon, "/fn/b", 403}, {all, "/one", 403}, {one, "/one", 200},
+		{all, "/a", 200},
+		{all, "/c", 200},
+		{all, "/fn/zzz", 200},
+		{all, "/openapi.json", 404},
+		{one, "/a", 200},
+		{one, "/c", 403},
+		{one, "/fn/b", 200},
+		{one, "/fn/c", 403},
+		{over, "/a", 401},
+		{soon, "/a", 200},
+		{soon, "/fn/b", 403},
+		{all, "/one", 403},
+		{one, "/one", 200},
 	} {
 		check(g, c.token, c.url, c.want)
 	}
@@ -452,7 +463,7 @@ func TestResults(t *testing.T) {
 	}
 	code, h, _ := send("POST", "/x", ada)
 	at := h.Get("Location")
-	if code != 202 || !strings.HasPrefix(at, ResultsPath) {
+	if code != 202 || !strings.HasPrefix(at, function.ResultsPath) {
 		t.Fatalf("%d %v", code, h)
 	}
 	if code, h, _ := send("GET", at, ada); code != 202 || h.Get("Retry-After") == "" {
@@ -464,8 +475,13 @@ func TestResults(t *testing.T) {
 		code               int
 		body               string
 	}{
-		{"GET", at, ada, 201, "done"}, {"GET", at, ada, 201, "done"}, {"GET", at, bob, 404, "no such result"}, {"GET", at, "", 401, "token"},
-		{"DELETE", at, ada, 405, "GET"}, {"GET", at + "x", ada, 404, "no such result"}, {"GET", ResultsPath, ada, 404, "no such result"},
+		{"GET", at, ada, 201, "done"},
+		{"GET", at, ada, 201, "done"},
+		{"GET", at, bob, 404, "no such result"},
+		{"GET", at, "", 401, "token"},
+		{"DELETE", at, ada, 405, "GET"},
+		{"GET", at + "x", ada, 404, "no such result"},
+		{"GET", function.ResultsPath, ada, 404, "no such result"},
 	} {
 		if code, _, body := send(c.method, c.url, c.token); code != c.code || !strings.Contains(body, c.body) {
 			t.Errorf("%s %s by %.4q: %d %s", c.method, c.url, c.token, code, body)

@@ -146,6 +146,7 @@ func TestFailures(t *testing.T) {
 		after  string
 	}{
 		{fail(function.ClassReject, "rejected", 0), 422, ""},
+		{fail(function.ClassReject, "payload-limit", 0), 413, ""},
 		{fail(function.ClassRetry, "timeout", 0), 504, ""},
 		{fail(function.ClassRetry, "cpu", 0), 504, ""},
 		{fail(function.ClassRetry, "trap", 0), 502, ""},

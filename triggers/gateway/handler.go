@@ -24,7 +24,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	name, called := strings.CutPrefix(path, function.ReservedPath)
-	id, late := strings.CutPrefix(path, ResultsPath)
+	id, late := strings.CutPrefix(path, function.ResultsPath)
 	switch {
 	case called && !strings.Contains(name, "/"):
 		g.invoke(w, r, name)
@@ -242,7 +242,7 @@ func (g *Gateway) answer(w http.ResponseWriter, to reply, s triggers.Settlement)
 		g.problem(w, g.explain(name, s.Err))
 	case s.Journaled:
 		if to.place != "" {
-			w.Header().Set("Location", ResultsPath+to.place)
+			w.Header().Set("Location", function.ResultsPath+to.place)
 		}
 		g.count(http.StatusAccepted)
 		w.WriteHeader(http.StatusAccepted)

@@ -68,6 +68,8 @@ func (g *Gateway) explain(name string, err error) *problem {
 		p.Status, p.Title, p.after = http.StatusServiceUnavailable, "The function is paused", seconds(e.After)
 	case p.Kind == "timeout" || p.Kind == "cpu":
 		p.Status, p.Title = http.StatusGatewayTimeout, "The function did not finish in time"
+	case p.Kind == "payload-limit":
+		p.Status, p.Title = http.StatusRequestEntityTooLarge, "The request is larger than the function takes"
 	case class == function.ClassReject:
 		p.Status, p.Title = http.StatusUnprocessableEntity, "The function rejected the request"
 	case class == function.ClassOverload || class == function.ClassNotHere || class == function.ClassConflict:

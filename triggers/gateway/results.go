@@ -12,9 +12,6 @@ import (
 	"mayfly/triggers"
 )
 
-// ResultsPath is where a caller who did not wait finds what became of the request.
-const ResultsPath = "/results/"
-
 // What is kept for callers who do not wait. It is in memory: a restart forgets it, not the event.
 const (
 	maxResults     = 10_000

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -28,8 +29,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const patience = 10 * time.Second
 
 // provider is a small OpenID Connect provider over TLS. Its answers can be bent.
 type provider struct {
@@ -51,9 +50,7 @@ func newProvider(t testing.TB) *provider {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		about := map[string]string{"issuer": p.server.URL, "jwks_uri": p.server.URL + "/keys"}
-		for k, v := range p.details {
-			about[k] = v
-		}
+		maps.Copy(about, p.details)
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		json.NewEncoder(w).Encode(about)
 	})
