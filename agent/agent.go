@@ -65,6 +65,8 @@ type Agent struct {
 	unserved atomic.Pointer[map[string]string] // routes by trigger, why nobody can call them
 	door     *admin.Server
 	socket   net.Listener
+	access   *admin.Tokens // of operators from afar
+	afar     net.Listener  // nil = none
 	stories  *stories
 
 	viewer   *viewer
@@ -188,16 +190,16 @@ func (a *Agent) blob(d function.Digest) (io.ReadSeekCloser, int64, error) {
 // openView says what this node is to placement.
 func (a *Agent) openView(*Options) error {
 	info := a.engine.Info()
-	var capabilities []string
-	for _, name := range a.brokerNames() {
-		capabilities = append(capabilities, brokerWord+name)
-	}
 	self := placement.Node{
-		Capabilities: capabilities, ID: a.cfg.Node.Name, Name: a.cfg.Node.Name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: a.cfg.Node.Labels, Zone: a.cfg.Cluster.Zone,
+		Capabilities: a.capabilities(), ID: a.cfg.Node.Name, Name: a.cfg.Node.Name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: a.cfg.Node.Labels, Zone: a.cfg.Cluster.Zone,
 		Slots: info.Slots, Speed: 1, Memory: info.SlotMemory,
 	}
 	if a.pool != nil {
-		w := wishOf(a.catalog.Snapshot(), a.node.ID)
+		own, err := a.ownWish()
+		if err != nil {
+			return err
+		}
+		w := wishOf(a.catalog.Snapshot(), a.node.ID).with(own)
 		self.ID, self.Labels, self.Draining = a.node.ID, a.labels(w), w.Drain
 	}
 	a.viewer = newViewer(a.pool, self)
@@ -261,9 +263,12 @@ func (a *Agent) openDoors(*Options) (err error) {
 	if path == "" {
 		path = admin.DefaultSocket(os.Getenv, os.Getuid())
 	}
+	if err = a.openRemote(); err != nil {
+		return err
+	}
 	backend := admin.Backend{
 		Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
-		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a},
+		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Access: a.access,
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err
@@ -285,6 +290,9 @@ func (a *Agent) close() error {
 	var faults []error
 	if a.socket != nil {
 		faults = append(faults, ignoreClosed(a.socket.Close()))
+	}
+	if a.afar != nil {
+		faults = append(faults, ignoreClosed(a.afar.Close()))
 	}
 	if a.egress != nil {
 		a.egress.Close()

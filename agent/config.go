@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"mayfly/function"
@@ -90,6 +92,9 @@ type IssuerConfig struct {
 type AdminConfig struct {
 	Socket string `json:"socket" doc:"path of the unix socket; default: /run/mayfly/admin.sock, or below XDG_RUNTIME_DIR"`
 	Group  string `json:"group" doc:"members may use the socket besides root and the agent's own user"`
+	Listen string `json:"listen" doc:"address for operators from afar, such as \"0.0.0.0:7948\": TLS, and only with a token of mayfly access create. Needs a cluster, or cert and key"`
+	Cert   string `json:"cert" doc:"PEM file of its certificate; default: the node's own of the cluster, which tokens name"`
+	Key    string `json:"key" doc:"PEM file of its key"`
 }
 
 // ClusterConfig says how the devices of a site reach each other.
@@ -99,6 +104,27 @@ type ClusterConfig struct {
 	Seeds     []string `json:"seeds" doc:"members to look for besides the remembered ones, as \"node-id@host:port\""`
 	Zone      string   `json:"zone" doc:"part of the site, such as \"hall-2\": functions are placed in the own zone first"`
 	Allowed   []string `json:"allowed" doc:"networks members may be in, such as \"10.1.0.0/16\"; default: any"`
+}
+
+// validate adds what is wrong with it to faults.
+func (c *ClusterConfig) validate(faults map[string]error) {
+	if at, err := netip.ParseAddrPort(c.Listen); c.Listen != "" && (err != nil || at.Port() == 1<<16-1) {
+		faults["cluster.listen"] = fmt.Errorf("%q is not an IP address and a port whose successor is one, such as 0.0.0.0:7946", c.Listen)
+	}
+	if _, err := netip.ParseAddr(c.Advertise); c.Advertise != "" && err != nil {
+		faults["cluster.advertise"] = fmt.Errorf("%q is not an IP address", c.Advertise)
+	}
+	for i, s := range c.Seeds {
+		node, address, ok := strings.Cut(s, "@")
+		if _, _, err := net.SplitHostPort(address); !ok || node == "" || err != nil {
+			faults[fmt.Sprintf("cluster.seeds[%d]", i)] = fmt.Errorf("%q is not node-id@host:port; mayfly nodes ls -o wide shows them", s)
+		}
+	}
+	for i, s := range c.Allowed {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			faults[fmt.Sprintf("cluster.allowed[%d]", i)] = fmt.Errorf("%q is not a network such as 10.1.0.0/16", s)
+		}
+	}
 }
 
 // LimitsConfig bounds the agent.

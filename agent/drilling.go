@@ -19,7 +19,7 @@ func (e explainer) Drill(ctx context.Context, kill []string) (admin.Drill, error
 		return admin.Drill{}, admin.Alone("drill")
 	}
 	out := admin.Drill{Killed: []string{}, Fits: true, Moves: []admin.Move{}, Nodes: []admin.DrillNode{}}
-	before := *a.viewer.View(nil)
+	before := *a.viewer.now()
 	view := before
 	var last placement.Drilled
 	for _, name := range kill {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,34 @@ func brokerOf(capabilities []string, bits uint16, broker string) (has, up bool) 
 		place++
 	}
 	return false, false
+}
+
+// adminWord is how a node says at which port operators from afar come in.
+const adminWord = "admin:"
+
+// capabilities are what a node says of itself besides its labels.
+func (a *Agent) capabilities() (words []string) {
+	for _, name := range a.brokerNames() {
+		words = append(words, brokerWord+name)
+	}
+	if a.afar != nil {
+		if _, port, err := net.SplitHostPort(a.afar.Addr().String()); err == nil {
+			words = append(words, adminWord+port)
+		}
+	}
+	return words
+}
+
+// adminAddress is where a node lets operators from afar in, "" when it does not.
+func adminAddress(capabilities []string, gossip string) string {
+	for _, c := range capabilities {
+		if port, ok := strings.CutPrefix(c, adminWord); ok {
+			if host, _, err := net.SplitHostPort(gossip); err == nil {
+				return net.JoinHostPort(host, port)
+			}
+		}
+	}
+	return ""
 }
 
 // maxBrokers is for how many brokers of one node gossip has bits.

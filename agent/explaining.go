@@ -86,7 +86,7 @@ func (e explainer) rows(f *function.Function) []admin.Candidate {
 	if c := e.agent.counters()[f.Name()]; c != nil {
 		exec = time.Duration(c.Counters.Average.Load())
 	}
-	view := *e.agent.viewer.View(f)
+	view := *e.agent.viewer.now()
 	load := e.agent.dispatch.Load()
 	view.Self.Running, view.Self.Queued = load.Running, load.Queued
 	owners := e.agent.subs.owners()
@@ -188,7 +188,7 @@ func (e explainer) Place(_ context.Context, m *function.Manifest) (admin.Placeme
 		return out, nil
 	}
 	now := e.agent.subs.owners()
-	view := e.agent.viewer.View(f)
+	view := e.agent.viewer.now()
 	for _, trigger := range e.agent.subs.sharedTriggers(f) {
 		then := e.ownerRule(f, trigger, append([]placement.Node{view.Self}, view.Peers...))
 		o := admin.Owner{Trigger: trigger, Now: now[triggerID(f.Name(), trigger)]}

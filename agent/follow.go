@@ -30,6 +30,13 @@ func wishOf(s *catalog.Snapshot, node string) (w wish) {
 	return w
 }
 
+// with adds what was wished at the node's own door.
+func (w wish) with(own wish) wish {
+	return wish{
+		Labels: slices.Concat(w.Labels, own.Labels), Without: slices.Concat(w.Without, own.Without), Drain: w.Drain || own.Drain,
+	}
+}
+
 // labels are this node's: those of its configuration and of its join token, and what operators changed of them.
 func (a *Agent) labels(w wish) []string {
 	_, granted := a.member.Named()
@@ -71,17 +78,19 @@ func (a *Agent) follow(ctx context.Context) error {
 
 // obey makes this node what operators want it to be, and says so.
 func (a *Agent) obey(ctx context.Context, w wish) {
+	own, err := a.ownWish()
+	if err != nil {
+		a.log.Warn("what was wished of this node at its own door cannot be read", "err", err)
+	}
+	w = w.with(own)
 	labels := a.labels(w)
 	a.viewer.change(func(n *placement.Node) { n.Labels, n.Draining = labels, w.Drain })
 	a.pool.gossip.UpdateMeta(func(m *cluster.Meta) { m.Draining = w.Drain })
 	n := catalog.Node{
 		Name: a.cfg.Node.Name, Zone: a.cfg.Cluster.Zone, Labels: labels, Version: a.version, Arch: runtime.GOARCH, OS: runtime.GOOS,
+		Capabilities: a.capabilities(),
 	}
-	for _, name := range a.brokerNames() {
-		n.Capabilities = append(n.Capabilities, brokerWord+name)
-	}
-	err := a.catalog.PutNode(ctx, n)
-	if err != nil && ctx.Err() == nil {
+	if err = a.catalog.PutNode(ctx, n); err != nil && ctx.Err() == nil {
 		a.log.Warn("the other nodes cannot be told what this node is; trying again", "err", err)
 	}
 }
@@ -130,7 +139,7 @@ func (a *Agent) forget(name string) error {
 func (a *Agent) prefetch(ctx context.Context) error {
 	for {
 		now, members := a.catalog.Snapshot(), a.pool.gossip.Watch()
-		view := a.viewer.View(nil)
+		view := a.viewer.now()
 		missing := false
 		for _, f := range now.List() {
 			if ctx.Err() != nil || !slices.Contains(placement.RingOf(f, view).Members, placement.Here) {

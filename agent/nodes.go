@@ -16,6 +16,7 @@ import (
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/function"
+	"mayfly/store"
 )
 
 // nodes are the members of the cluster as operators see them. It implements admin.Nodes.
@@ -51,6 +52,14 @@ func (n nodes) List(context.Context) ([]admin.Member, error) {
 		if !seen[r.Node] {
 			all = append(all, admin.Member{ID: r.Node, Name: cmp.Or(said[r.Node].Name, r.Node), State: admin.MemberRevoked, Labels: []string{}, LastSeen: r.At})
 		}
+	}
+	for i := range all {
+		m := &all[i]
+		words := said[m.ID].Capabilities
+		if m.Self {
+			words = a.capabilities()
+		}
+		m.AdminAddress = adminAddress(words, m.Address)
 	}
 	slices.SortFunc(all, func(x, y admin.Member) int {
 		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.ID, y.ID))
@@ -151,7 +160,38 @@ func (n nodes) change(ctx context.Context, op, node string, with func(*wish)) (a
 	if err == nil {
 		_, err = a.catalog.Set(ctx, catalog.KindConfig, nodeWish+m.ID, text)
 	}
+	if m.Self && function.KindOf(err) == "unsigned" {
+		return m, a.wishHere(ctx, with) // whoever may use this node's own door may say so about this node, and about no other
+	}
 	return m, err
+}
+
+// ownWishKey holds what was wished of this node at its own door, where no operator's key is.
+func ownWishKey() []byte { return store.Trigger.Key("", []byte("wish")) }
+
+func (a *Agent) wishHere(ctx context.Context, with func(*wish)) error {
+	w, err := a.ownWish()
+	if err != nil {
+		return err
+	}
+	with(&w)
+	text, err := json.Marshal(w)
+	if err == nil {
+		err = a.save([]store.Op{{Key: ownWishKey(), Value: text}})
+	}
+	if err == nil {
+		a.obey(ctx, wishOf(a.catalog.Snapshot(), a.node.ID))
+	}
+	return err
+}
+
+// ownWish returns what was wished at this node's own door.
+func (a *Agent) ownWish() (w wish, err error) {
+	text, version, err := a.store.Get(ownWishKey())
+	if err != nil || version == 0 {
+		return w, err
+	}
+	return w, json.Unmarshal(text, &w)
 }
 
 // Label implements admin.Nodes.

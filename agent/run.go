@@ -127,6 +127,7 @@ func (a *Agent) startPool(c *crew) []*stage {
 	a.pool.openCalls(a.doors())
 	return []*stage{
 		c.start("calls between nodes", func(ctx context.Context) error { return a.pool.calls.Run(ctx, a.pool.door) }),
+		c.start("view of the cluster", a.viewer.Run),
 		c.start("modules of other nodes", a.prefetch),
 		c.start("catalog's copy", a.pool.replica.Run),
 		c.start("membership", func(ctx context.Context) error { return a.pool.keep(ctx, a.save) }),
@@ -173,6 +174,9 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 	}
 	flow = append(flow, inward[:len(inward)-1]...)
 	flow = append(flow, c.start("admin", func(ctx context.Context) error { return a.door.Run(ctx, a.socket) }))
+	if a.afar != nil {
+		flow = append(flow, c.start("admin from afar", a.runRemote))
+	}
 	if s := a.sites[EmbeddedName]; s != nil && s.local != nil {
 		flow = append(flow, c.start("embedded broker", s.Run))
 	}
@@ -270,7 +274,9 @@ func (a *Agent) drain(flow []*stage) error {
 		if s.name == "outbox" {
 			a.flush(ctx)
 		}
+		began := time.Now()
 		faults = append(faults, s.stop(ctx))
+		a.log.Debug("stopped", "stage", s.name, "took", time.Since(began).Round(time.Millisecond))
 	}
 	faults = append(faults, a.close())
 	return errors.Join(faults...)

@@ -60,6 +60,10 @@ func (a *Agent) Status(ctx context.Context) (admin.Status, error) {
 	s.Journal, s.DeadLetters = backlog(waiting), backlog(dead)
 	s.Brokers, s.Outbox = a.brokers()
 	s.Losses = a.losses()
+	if a.pool != nil {
+		c := a.describe(a.pool.member, len(a.pool.gossip.Members()))
+		s.Cluster = &c
+	}
 	s.Reasons = a.reasons(&s)
 	s.Ready = a.ready.err() == nil
 	return s, err

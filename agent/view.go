@@ -23,8 +23,9 @@ const viewAge = 50 * time.Millisecond
 
 // viewer makes what placement sees of the cluster out of gossip, calls and the catalog. Safe for concurrent use.
 type viewer struct {
-	pool *pool // nil = alone
-	made atomic.Pointer[dated]
+	pool  *pool // nil = alone
+	made  atomic.Pointer[dated]
+	stale chan struct{} // somebody found it too old
 
 	mu   sync.Mutex
 	self placement.Node
@@ -36,28 +37,46 @@ type dated struct {
 }
 
 func newViewer(p *pool, self placement.Node) *viewer {
-	v := &viewer{pool: p, self: self}
+	v := &viewer{pool: p, self: self, stale: make(chan struct{}, 1)}
 	v.made.Store(&dated{view: placement.View{Self: self, Epoch: 1}})
 	return v
 }
 
-// View implements dispatch.Viewer.
+// View implements dispatch.Viewer. It answers with what it has; who finds that too old has it made anew, beside the events.
 func (v *viewer) View(*function.Function) *placement.View {
 	d := v.made.Load()
-	if v.pool == nil || time.Since(d.at) < viewAge {
-		return &d.view
+	if v.pool != nil && time.Since(d.at) >= viewAge {
+		select {
+		case v.stale <- struct{}{}:
+		default:
+		}
 	}
-	return v.look(d)
+	return &d.view
 }
 
-// look makes the view anew. Of several who find it too old, one does it.
-func (v *viewer) look(old *dated) *placement.View {
+// Run makes the view anew when somebody found it too old or the members changed, until ctx ends.
+func (v *viewer) Run(ctx context.Context) error {
+	for {
+		members := v.pool.gossip.Watch()
+		v.now()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.stale:
+		case <-members:
+		}
+	}
+}
+
+// now makes the view anew.
+func (v *viewer) now() *placement.View {
+	if v.pool == nil {
+		return &v.made.Load().view
+	}
 	next := &dated{at: time.Now(), view: placement.View{Peers: v.pool.placed()}}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.made.Load() != old {
-		return &v.made.Load().view // somebody else did it
-	}
+	old := v.made.Load()
 	next.view.Self = v.self
 	next.view.Epoch = old.view.Epoch
 	if !alike(&old.view, &next.view) {

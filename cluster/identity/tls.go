@@ -16,6 +16,15 @@ const signerName = "signer.mayfly"
 // Authority.ServerTLS does. Add NextProtos to a clone.
 func (m *Membership) ServerTLS() *tls.Config { return m.server(false) }
 
+// DoorTLS is for a door that asks for no certificate, and whose visitors show who they are by other means: this node's current
+// certificate and the authority's at each handshake, so that who knows the authority knows the node.
+func (m *Membership) DoorTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Time: m.clock,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return m.present(true), nil },
+	}
+}
+
 func (m *Membership) server(signer bool) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS13,
