@@ -206,7 +206,7 @@ func TestTheWholeSiteWasOff(t *testing.T) {
 func TestAClockThatJumpsCollectsNothing(t *testing.T) {
 	m := newMesh(t, "a b")
 	m.nodes["a"].deploy("f", "")
-	m.live(2)
+	m.live(40) // nor is it old because the node is
 	m.nodes["a"].remove("f")
 	m.settle()
 	m.wall = m.wall.Add(12 * 365 * 24 * time.Hour)
@@ -221,6 +221,25 @@ func TestAClockThatJumpsCollectsNothing(t *testing.T) {
 		if floor, synced := n.catalog.horizon.marks(); floor == 0 || synced < floor || n.catalog.Snapshot().count != 0 {
 			t.Errorf("%s did not collect a tombstone of forty days: floor %d, synced %d", name, floor, synced)
 		}
+	}
+}
+
+// A tombstone that was collected is not taken back from who still has it.
+func TestACollectedTombstoneStaysAway(t *testing.T) {
+	m := newMesh(t, "a b")
+	a, b := m.nodes["a"], m.nodes["b"]
+	a.deploy("f", "")
+	a.remove("f")
+	m.settle()
+	for range 3 {
+		m.live(1)
+		a.runs(12 * 24 * time.Hour) // b is off most of the time
+	}
+	if err := a.collect(t.Context()); err != nil || a.catalog.Snapshot().count != 0 || b.catalog.Snapshot().count != 1 {
+		t.Fatal("the test shows nothing", err)
+	}
+	if got := a.compare("b"); len(got.changed) != 0 || a.catalog.Snapshot().count != 0 {
+		t.Errorf("it took back %v", got.changed)
 	}
 }
 
