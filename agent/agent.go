@@ -233,6 +233,14 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Observer: a.stories, Secrets: a.secrets, HTTP: a.egress, Log: a.log.With("part", "dispatch"),
 	})
 	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))
+	if a.pool != nil {
+		if a.ticks.fired, err = newFired(a.store, func(b []byte) error { return a.pool.gossip.Announce(ticksState, b) }); err != nil {
+			return err
+		}
+		if err = a.pool.gossip.AddState(ticksState, a.ticks.fired); err != nil {
+			return err
+		}
+	}
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
 	if a.pool != nil {
 		a.subs.join(&team{

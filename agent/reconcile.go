@@ -22,7 +22,7 @@ func (a *Agent) reconcile() error {
 		return err
 	}
 	a.serveRoutes(functions)
-	return a.ticks.apply(functions, func(f *function.Function) bool { return len(a.unmet(f)) == 0 })
+	return a.ticks.apply(functions, a.mayFire)
 }
 
 // subscriptionPlan is which source brings which trigger's events.

@@ -167,7 +167,7 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 		return nil
 	})}
 	if a.pool != nil {
-		flow = append(flow, c.start("catalog's changes", a.follow))
+		flow = append(flow, c.start("catalog's changes", a.follow), c.start("schedules' owners", a.watchSchedules))
 	}
 	if a.gateway != nil {
 		flow = append(flow, c.start("gateway", a.runGateway))

@@ -22,6 +22,7 @@ import (
 // by one write.
 type schedules struct {
 	store notebook
+	fired *fired // of the cluster; nil = this node is alone
 	post  func(dispatch.Request, triggers.Receipt) error
 	built time.Time
 	log   *slog.Logger
@@ -57,7 +58,8 @@ func built() time.Time {
 }
 
 // apply runs the schedules of the functions that may run here, and forgets those of triggers that are gone.
-func (s *schedules) apply(functions []*function.Function, may func(*function.Function) bool) error {
+func (s *schedules) apply(functions []*function.Function, may func(f *function.Function, trigger string, c function.CronTrigger) bool) error {
+	ids := map[tickID]bool{}
 	want := map[string]func() triggers.Running{}
 	known := map[string]bool{}
 	s.mu.Lock()
@@ -67,7 +69,10 @@ func (s *schedules) apply(functions []*function.Function, may func(*function.Fun
 		for i, c := range f.Manifest.Cron {
 			name := fmt.Sprintf("cron[%d]", i)
 			known[triggerID(f.Name(), name)] = true
-			if !f.Paused && may(f) { // what comes due meanwhile is missed
+			if c.Scope != function.ScopeNode {
+				ids[tickIDOf(f.Name(), name, c.Schedule)] = true
+			}
+			if !f.Paused && may(f, name, c) { // what comes due meanwhile is missed
 				s.plan(f, name, c, want)
 			}
 		}
@@ -78,6 +83,9 @@ func (s *schedules) apply(functions []*function.Function, may func(*function.Fun
 		}
 	}
 	s.mu.Unlock()
+	if s.fired != nil {
+		s.fired.keep(ids)
+	}
 	s.set.Apply(want)
 	return s.forget(known)
 }
@@ -86,7 +94,7 @@ func (s *schedules) apply(functions []*function.Function, may func(*function.Fun
 func (s *schedules) plan(f *function.Function, name string, c function.CronTrigger, want map[string]func() triggers.Running) {
 	id := triggerID(f.Name(), name)
 	key := fmt.Sprintf("%s %s %s", id, c.Misfire, c.Schedule)
-	t := ticker{s, f.Name(), name, c.Schedule}
+	t := ticker{s, f.Name(), name, c.Schedule, c.Scope != function.ScopeNode && s.fired != nil}
 	source := s.sources[key]
 	if source == nil {
 		last := func() (time.Time, error) { return t.last(f.Deployed) }
@@ -153,6 +161,7 @@ type ticker struct {
 	s                 *schedules
 	function, trigger string
 	schedule          string
+	shared            bool // it is the cluster's
 }
 
 // tick is what is remembered of a trigger.
@@ -167,14 +176,45 @@ func (t ticker) key() []byte { return store.Trigger.Key(t.function, []byte("cron
 func (t ticker) last(otherwise time.Time) (time.Time, error) {
 	value, version, err := t.s.store.Get(t.key())
 	var known tick
-	if err != nil || version == 0 || json.Unmarshal(value, &known) != nil || known.Schedule != t.schedule {
+	if err != nil {
 		return otherwise, err
 	}
-	return known.Last, nil
+	if version != 0 && json.Unmarshal(value, &known) == nil && known.Schedule == t.schedule {
+		otherwise = known.Last
+	} else if at := time.Now().Add(-takeover); t.shared && at.After(otherwise) {
+		otherwise = at // somebody else had it, who fired what was due before
+	}
+	if t.shared {
+		if at, ok := t.s.fired.last(tickIDOf(t.function, t.trigger, t.schedule)); ok && at.After(otherwise) {
+			return at, nil
+		}
+	}
+	return otherwise, nil
+}
+
+// takeover is about how long it takes until a schedule whose owner died has another one.
+const takeover = 20 * time.Second
+
+// told tells the other nodes of a tick when it is safe.
+type told struct {
+	triggers.Receipt
+	tell func()
+}
+
+// Settle implements triggers.Receipt.
+func (r told) Settle(s triggers.Settlement) {
+	if s.Err == nil {
+		r.tell()
+	}
+	r.Receipt.Settle(s)
 }
 
 // Accept implements triggers.Sink.
 func (t ticker) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) error {
+	if t.shared {
+		at := ev.Time
+		r = told{r, func() { t.s.fired.did(tickIDOf(t.function, t.trigger, t.schedule), at) }}
+	}
 	value, err := json.Marshal(tick{t.schedule, ev.Time.UTC()})
 	if err == nil {
 		err = t.s.post(dispatch.Request{

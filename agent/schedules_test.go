@@ -19,7 +19,7 @@ func ticking(name, schedule string, deployed time.Time) *function.Function {
 	}
 }
 
-func everywhere(*function.Function) bool { return true }
+func everywhere(*function.Function, string, function.CronTrigger) bool { return true }
 
 // A tick and the memory of it are one write: what posts it makes both true, or neither.
 func TestTickIsRememberedWithItsEvent(t *testing.T) {
@@ -32,7 +32,7 @@ func TestTickIsRememberedWithItsEvent(t *testing.T) {
 		return st.Submit(q.Also, func(err error) { r.Settle(triggers.Settlement{Err: err, Journaled: true}) })
 	}, slog.New(slog.DiscardHandler))
 	deployed, due := time.Now().Add(-time.Hour).Truncate(time.Second), time.Now().Truncate(time.Second)
-	tk := ticker{s, "f", "cron[0]", "0 0 * * *"}
+	tk := ticker{s, "f", "cron[0]", "0 0 * * *", false}
 	offer := func() triggers.Settlement {
 		settled := make(answer, 1)
 		_ = tk.Accept(t.Context(), &event.Event{Time: due}, settled)
@@ -51,7 +51,7 @@ func TestTickIsRememberedWithItsEvent(t *testing.T) {
 	if last, err := tk.last(deployed); err != nil || !last.Equal(due) {
 		t.Errorf("last tick %v, %v; want %v", last, err, due)
 	}
-	other := ticker{s, "f", "cron[0]", "0 1 * * *"}
+	other := ticker{s, "f", "cron[0]", "0 1 * * *", false}
 	if last, err := other.last(deployed); err != nil || !last.Equal(deployed) {
 		t.Errorf("another schedule begins at %v, %v; want %v", last, err, deployed)
 	}
