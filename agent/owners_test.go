@@ -498,7 +498,8 @@ func TestFortyTakeovers(t *testing.T) {
 	p50, longest := median(took)
 	t.Logf("40 takeovers, %d messages: %d lost, %d run twice, %d run and %d sent out of order; first event of the next owner after %v (p50), %v (longest)",
 		c.sent.Load(), lost, twice, c.tally.early, c.tally.turned, p50, longest)
-	if lost != 0 || twice > 40*20 || c.tally.early != 0 {
+	// Who loses its cable runs on, at two events a millisecond, until it notices; what runs then runs twice.
+	if lost != 0 || twice > 40*100 || c.tally.early != 0 {
 		t.Errorf("%d lost, %d twice, %d out of order", lost, twice, c.tally.early)
 	}
 }

@@ -249,15 +249,8 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 	if o.Bound && step.Do == Leave {
 		o.wait(ctx, time.Now().Add(o.Rules.Grace), ended)
 	}
-	lost := !o.up()
 	cancel()
-	if lost && o.Withdraw != nil {
-		o.Withdraw(true) // nothing can be acknowledged any more
-	}
-	<-ended
-	if o.Withdraw != nil {
-		o.Withdraw(true)
-	}
+	o.finish(ended)
 	if o.Bound {
 		o.purge(ctx)
 	}
@@ -268,6 +261,22 @@ func (o *Owner) serve(ctx context.Context, to triggers.Sink) Step {
 		step.Do = Wait
 	}
 	return step
+}
+
+// finish waits until the session has ended. As soon as it has no connection, nothing can be acknowledged any more: then what has not begun
+// is given back.
+func (o *Owner) finish(ended <-chan struct{}) {
+	for over := false; !over; {
+		if over = done(ended); o.Withdraw != nil && (over || !o.up()) {
+			o.Withdraw(true)
+		}
+		if !over {
+			select {
+			case <-ended:
+			case <-o.poke:
+			}
+		}
+	}
 }
 
 // attend watches over the running session, gives signs of life while it is connected, and returns with what ends it.

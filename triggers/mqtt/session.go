@@ -280,6 +280,7 @@ func (s *Session) serve(ctx context.Context, address string, to triggers.Sink) (
 		s.config.Gate.Entered()
 	}
 	err = s.attend(ctx, c, a)
+	a.drain() // what was read and not handed on comes again; it must not overtake what is withdrawn now
 	s.disconnected()
 	if s.config.Gate != nil {
 		s.config.Gate.Left()
