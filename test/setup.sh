@@ -54,6 +54,7 @@ need_tests() {
 	want nodejs "functions written in AssemblyScript" has node
 	want npm "functions written in AssemblyScript" has npm
 	want wabt "hostile modules" has wat2wasm
+	want docker-registry "a registry for functions" has docker-registry
 	want systemd "systemd-analyze, which judges the unit" has systemd-analyze
 }
 

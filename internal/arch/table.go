@@ -34,7 +34,7 @@ func Layout() Table {
 	return Table{
 		Rows:    rows(),
 		Modules: modules(),
-		Support: []string{"internal/arch", "internal/dex", "internal/guests", "internal/mosquitto", "internal/testcluster"},
+		Support: []string{"internal/arch", "internal/dex", "internal/dockerregistry", "internal/guests", "internal/mosquitto", "internal/testcluster"},
 	}
 }
 
@@ -45,6 +45,7 @@ func rows() []Row {
 		{"event", nil, "pure values at the bottom"},
 		{"function/extract", []string{"event"}, "expressions over an event"},
 		{"function", []string{"event", "function/extract"}, "the vocabulary of what is run: no goroutine, no I/O"},
+		{"function/oci", []string{"event", "function"}, "functions in registries: for the command line, the agent speaks to none"},
 
 		{"triggers", []string{"event", "function"}, "what a source and its acknowledgement are"},
 		{"triggers/mqtt", with("triggers"), "a source: it knows its sink by interface only"},
@@ -94,7 +95,7 @@ func rows() []Row {
 		{"store", []string{"event", "function"}, "key space and transactions"},
 
 		{"admin", words, "the operator's door: the command line imports it, so it must stay free of cgo and of the store"},
-		{"cmd/mayfly", with("admin"), "the command line: pure Go, it talks to a running agent"},
+		{"cmd/mayfly", with("admin", "function/oci"), "the command line: pure Go, it talks to a running agent"},
 		{"cmd/mayflyd", with("agent", "admin", "wasm"), "the agent's main: everything else is a library"},
 	}
 }
@@ -111,6 +112,8 @@ func modules() []ThirdParty {
 		{"github.com/golang-jwt/jwt", []string{"triggers/gateway/issuer"}, "go through package triggers/gateway/issuer"},
 		{"github.com/expr-lang/expr", []string{"function/extract"}, "go through package function/extract"},
 		{"github.com/pelletier/go-toml", []string{"internal/tomlcheck"}, "go through package internal/tomlcheck"},
+		{"oras.land/oras-go", []string{"function/oci"}, "go through package function/oci"},
+		{"github.com/opencontainers", []string{"function/oci"}, "go through package function/oci"},
 		{"github.com/spf13/cobra", []string{"cmd/mayfly"}, "only the command line has verbs"},
 		{"github.com/spf13/pflag", []string{"cmd/mayfly"}, "only the command line has verbs"},
 		{"github.com/goccy/go-yaml", []string{"cmd/mayfly"}, "only the command line prints YAML"},
