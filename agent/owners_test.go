@@ -583,7 +583,7 @@ func TestAloneNothingIsOwned(t *testing.T) {
 	s, _ := opened(t, t.TempDir())
 	r := newRig(t, mosquitto.Run(t, mosquitto.Options{}).URL(), s)
 	r.deploy(on(t, "f", "in/1"), on(t, "g", "in/2"))
-	if len(r.subs.owned)+len(r.subs.boards) != 0 || len(r.subs.sessions) != 1 {
+	if len(r.subs.owned)+len(r.subs.boards) != 0 || len(r.subs.sessions) != 2 {
 		t.Errorf("%d owned, %d boards, %d sessions", len(r.subs.owned), len(r.subs.boards), len(r.subs.sessions))
 	}
 	if err := s.Scan(store.Trigger.Key("", []byte("owned/")), nil, func(key, _ []byte, _ uint64) bool { t.Errorf("%q", key); return true }); err != nil {

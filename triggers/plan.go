@@ -28,8 +28,12 @@ type Group struct {
 	Members []Subscription
 }
 
-// Plan sorts wanted into groups, as few as possible. before says in which group a subscription is already; one whose filter
-// changed must not be in it.
+// roomy is how many groups at a broker are opened for functions of their own. An event is acknowledged in its turn, so what one
+// function of a group is slow about fills the window of all; a group costs a connection and some 70 KiB.
+const roomy = 8
+
+// Plan sorts wanted into groups: a function has one of its own while there are fewer than roomy at its broker, and shares the
+// first that fits from then on. before says in which group a subscription is already; one whose filter changed must not be in it.
 func Plan(wanted []Subscription, before func(Subscription) (group int, ok bool)) []Group {
 	wanted = slices.Clone(wanted)
 	slices.SortFunc(wanted, func(a, b Subscription) int {
@@ -45,16 +49,35 @@ func Plan(wanted []Subscription, before func(Subscription) (group int, ok bool))
 		}
 	}
 	for _, s := range later {
-		n := 0
-		for !fits(groups, s, n) {
-			n++
-		}
-		groups = join(groups, s, n)
+		groups = join(groups, s, place(groups, s))
 	}
 	slices.SortFunc(groups, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(a.Broker, b.Broker), cmp.Compare(a.Number, b.Number))
 	})
 	return groups
+}
+
+// place chooses the group of a new subscription: one that its function is in, a new one, or the first.
+func place(groups []Group, s Subscription) int {
+	taken, known := map[int]bool{}, -1
+	for _, g := range groups {
+		if g.Broker != s.Broker {
+			continue
+		}
+		taken[g.Number] = true
+		own := slices.ContainsFunc(g.Members, func(m Subscription) bool { return m.Function == s.Function })
+		if own && known < 0 && fits(groups, s, g.Number) {
+			known = g.Number
+		}
+	}
+	if known >= 0 {
+		return known
+	}
+	n := 0
+	for len(taken) < roomy && taken[n] || !fits(groups, s, n) {
+		n++
+	}
+	return n
 }
 
 func join(groups []Group, s Subscription, number int) []Group {

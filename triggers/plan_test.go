@@ -57,21 +57,42 @@ func TestPlan(t *testing.T) {
 	})
 }
 
-// A hundred functions with topics of their own need one session, or two when some of them need the disk.
-func TestPlanSharesSessions(t *testing.T) {
+func nowhere(Subscription) (int, bool) { return 0, false }
+
+// A slow function must not fill the window of the others: each has a session of its own as long as there are few. A hundred share
+// those few.
+func TestPlanIsRoomyForAFewFunctions(t *testing.T) {
 	t.Parallel()
 	var wanted []Subscription
 	for i := range 100 {
-		wanted = append(wanted, Subscription{Function: fmt.Sprintf("f%02d", i), Trigger: "mqtt[0]", Filter: fmt.Sprintf("in/%d", i)})
+		for trigger := range 3 {
+			wanted = append(wanted, Subscription{
+				Function: fmt.Sprintf("f%02d", i), Trigger: fmt.Sprintf("mqtt[%d]", trigger), Filter: fmt.Sprintf("in/%d/%d", i, trigger), Stores: i%2 == 0,
+			})
+		}
+		groups := Plan(wanted, nowhere)
+		if want := min(i+1, roomy); len(groups) != want {
+			t.Fatalf("%d functions have %d groups, want %d", i+1, len(groups), want)
+		}
+		for _, g := range groups {
+			for _, m := range g.Members {
+				if i < roomy && m.Function != g.Members[0].Function {
+					t.Fatalf("of %d functions two share group %d", i+1, g.Number)
+				}
+			}
+		}
 	}
-	if groups := Plan(wanted, func(Subscription) (int, bool) { return 0, false }); len(groups) != 1 {
-		t.Errorf("%d groups, want 1", len(groups))
+}
+
+// Among many that need no disk one that does gets a group that is not full of them.
+func TestPlanKeepsThoseThatStoreApart(t *testing.T) {
+	t.Parallel()
+	var wanted []Subscription
+	for i := range 2 * roomy {
+		wanted = append(wanted, Subscription{Function: fmt.Sprintf("f%02d", i), Trigger: "mqtt[0]", Filter: fmt.Sprintf("in/%d", i), Stores: i >= roomy})
 	}
-	for i := range 50 {
-		wanted[2*i].Stores = true
-	}
-	if groups := Plan(wanted, func(Subscription) (int, bool) { return 0, false }); len(groups) != 2 {
-		t.Errorf("%d groups, want 2", len(groups))
+	if groups := Plan(wanted, nowhere); len(groups) != roomy+1 || !groups[roomy].Members[0].Stores {
+		t.Errorf("%+v", groups)
 	}
 }
 

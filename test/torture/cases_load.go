@@ -147,10 +147,11 @@ func (t *trial) p99(d time.Duration) time.Duration {
 // slowNeighbour: a function that cannot keep up shares a session, and so the broker's window, with one that can. What waits for the
 // slow one goes to the journal, and the other gets its events.
 func slowNeighbour(t *trial) error {
-	guests := []deploy{
-		{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 40\n"}, // at most 25 a second
-		{name: "relay", guest: "relay"},
+	guests := []deploy{{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 40\n"}} // at most 25 a second
+	for i := range 7 { // the first eight functions have a session each, the ninth shares that of the first
+		guests = append(guests, deploy{name: fmt.Sprintf("idle%d", i), guest: "relay", silent: true})
 	}
+	guests = append(guests, deploy{name: "relay", guest: "relay"})
 	if err := t.begin(world{guests: guests}); err != nil {
 		return err
 	}
