@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"mayfly/cluster/identity"
@@ -64,6 +65,14 @@ func (p *pool) turnKeys() {
 	if p.signer == nil {
 		return
 	}
+	if keys.Staged == nil && p.betrayed(keys) {
+		if _, err := p.signer.StageKey(); err != nil {
+			p.log.Error("the key of gossip that a revoked node knows cannot be replaced", "err", err)
+			return
+		}
+		p.words.say()
+		return
+	}
 	if keys.Staged == nil {
 		p.dropKey(keys)
 		return
@@ -84,6 +93,11 @@ func (p *pool) turnKeys() {
 	}
 	p.log.Info("gossip uses a new key", "epoch", p.member.Keys().Epoch)
 	p.words.say()
+}
+
+// betrayed says whether somebody was shut out who knows the current key.
+func (p *pool) betrayed(keys identity.Keys) bool {
+	return slices.ContainsFunc(p.member.Revocations(), func(r identity.Revocation) bool { return !r.At.Before(keys.Used) })
 }
 
 // dropKey ends the time of the old key early when it was replaced because somebody was shut out who knows it, and all live members have
