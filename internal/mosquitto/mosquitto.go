@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,14 +35,17 @@ type Options struct {
 	MaxInflight int      // max_inflight_messages; 0 keeps 20
 	MaxQueued   int      // max_queued_messages; 0 keeps 1000, negative means no limit
 	Lines       []string // further lines of mosquitto.conf
+	Listen      string   // host:port; default: a free port of the loopback interface
+	Within      []string // what its command line begins with, such as "ip netns exec NAME"; it must end as the broker itself
 }
 
 // Broker is one mosquitto with its own directory and port. The port stays the same over Start and Stop. Methods must not
 // be called concurrently.
 type Broker struct {
-	addr string
-	conf string
-	tls  bool
+	addr   string
+	conf   string
+	tls    bool
+	within []string
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process is gone
@@ -52,11 +56,14 @@ type Broker struct {
 
 // New writes the configuration of a broker below dir and chooses its port; nothing runs before Start.
 func New(dir string, o Options) (*Broker, error) {
-	addr, err := freePort()
+	addr, err := o.Listen, error(nil)
+	if addr == "" {
+		addr, err = freePort()
+	}
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{addr: addr, conf: filepath.Join(dir, "mosquitto.conf"), tls: o.CertFile != ""}
+	b := &Broker{addr: addr, conf: filepath.Join(dir, "mosquitto.conf"), tls: o.CertFile != "", within: o.Within}
 	text, err := config(dir, addr, o)
 	if err != nil {
 		return nil, err
@@ -116,7 +123,8 @@ func (b *Broker) Start() error {
 	if b.cmd != nil {
 		return errors.New("already started")
 	}
-	cmd := exec.Command("/usr/sbin/mosquitto", "-c", b.conf)
+	line := append(slices.Clone(b.within), "/usr/sbin/mosquitto", "-c", b.conf)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mayfly/admin"
+	"mayfly/agent/ownership"
+)
+
+// owner waits until one running node is said to have the function's trigger, by itself, and returns it.
+func (t *trial) owner(function string) (*node, error) {
+	var found []*node
+	err := t.until(60*time.Second, func() bool {
+		found = t.owners(function)
+		return len(found) == 1
+	})
+	if err != nil {
+		return nil, fmt.Errorf("not one owner of %s but %d", function, len(found))
+	}
+	return found[0], nil
+}
+
+// owners returns the nodes that say of themselves that they have the function's trigger.
+func (t *trial) owners(function string) (all []*node) {
+	for _, n := range t.nodes {
+		if n.running() && n.owns(function) {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func (n *node) owns(function string) bool {
+	ctx, cancel := context.WithTimeout(n.t.ctx, 2*time.Second)
+	defer cancel()
+	e, err := n.client.Explain(ctx, admin.ExplainQuery{Function: function})
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(e.Rows, func(c admin.Candidate) bool { return c.Here && len(c.Owns) > 0 })
+}
+
+// claims hears what nodes say at the broker of who has which session.
+type claims struct {
+	mu  sync.Mutex
+	all []heard
+}
+
+type heard struct {
+	at    time.Time
+	claim ownership.Claim
+}
+
+// watchClaims begins to hear claims, until the trial is over.
+func (t *trial) watchClaims() (*claims, error) {
+	conn, in, err := listen(t.ctx, brokerAddress, "mayfly/+/claims/+")
+	if err != nil {
+		return nil, err
+	}
+	t.atEnd = append(t.atEnd, func() { conn.Close() })
+	c := &claims{}
+	go func() {
+		_ = hear(conn, in, func(_ string, payload []byte) { // ends with the connection
+			var h heard
+			if json.Unmarshal(payload, &h.claim) == nil && h.claim.Node != "" {
+				h.at = time.Now()
+				c.mu.Lock()
+				c.all = append(c.all, h)
+				c.mu.Unlock()
+			}
+		})
+	}()
+	return c, nil
+}
+
+// story says in words what was claimed since the time given.
+func (c *claims) story(t *trial, since time.Time) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	for _, h := range c.all {
+		name := h.claim.Node
+		for _, n := range t.nodes {
+			if n.id == name {
+				name = n.name
+			}
+		}
+		if !h.at.Before(since) {
+			fmt.Fprintf(&b, "%+.1fs %s epoch %d turn %d released %v\n", h.at.Sub(since).Seconds(), name, h.claim.Epoch, h.claim.Turn, h.claim.Released)
+		}
+	}
+	return b.String()
+}
+
+// once checks that an epoch was one node's: two that act under one epoch could not be told apart.
+func (c *claims) once() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := map[uint64]string{}
+	var errs []error
+	for _, h := range c.all {
+		if was := by[h.claim.Epoch]; was != "" && was != h.claim.Node {
+			errs = append(errs, fmt.Errorf("epoch %d was claimed by %s and by %s", h.claim.Epoch, was, h.claim.Node))
+		}
+		by[h.claim.Epoch] = h.claim.Node
+	}
+	return errors.Join(errs...)
+}
