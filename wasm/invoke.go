@@ -168,9 +168,10 @@ func (e *Engine) noSlot(ctx context.Context, call *function.Call) error {
 func (e *Engine) run(p *place, r *resident, call *function.Call, res *function.Result) error {
 	p.session.Begin(call, r.module.kind, res)
 	l := &call.Function.Manifest.Limits
-	now := e.now()
+	at := time.Now()
+	now := e.zeroMono + at.Sub(e.zero)
 	limits := wasmtime.Limits{
-		Deadline: now + time.Until(call.Deadline), CPU: l.CPU, Memory: l.Memory, Table: l.Table,
+		Deadline: now + call.Deadline.Sub(at), CPU: l.CPU, Memory: l.Memory, Table: l.Table,
 	}
 	if limits.CPU <= 0 {
 		limits.CPU = l.Timeout
