@@ -144,30 +144,17 @@ func (a *Agent) brokerNames() (names []string) {
 	return names
 }
 
-const (
-	brokerGood = time.Minute      // a connection counts when it has been up for so long,
-	brokerBad  = 10 * time.Second // and no more when it has been down for so long
-)
-
 // watchBrokers tells the other nodes which brokers this one reaches, until ctx ends: whoever has lost his does not own triggers there.
 func (a *Agent) watchBrokers(ctx context.Context) error {
 	names := a.brokerNames()
-	up := make([]bool, len(names))
-	since := make([]time.Time, len(names))
 	var bits uint16
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		next := bits
-		for i, name := range names[:min(len(names), maxBrokers)] {
-			if ready := a.sites[name].Ready(); ready != up[i] || since[i].IsZero() {
-				up[i], since[i] = ready, time.Now()
-			}
-			switch lasted := time.Since(since[i]); {
-			case up[i] && lasted >= brokerGood:
+		next := uint16(0)
+		for _, name := range a.subs.links(time.Now()) {
+			if i := slices.Index(names, name); i >= 0 && i < maxBrokers {
 				next |= 1 << i
-			case !up[i] && lasted >= brokerBad:
-				next &^= 1 << i
 			}
 		}
 		if next != bits {
