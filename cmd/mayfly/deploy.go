@@ -21,12 +21,13 @@ type deployOptions struct {
 	timeout time.Duration
 	spread  time.Duration
 	set     []string
+	from    registries
 }
 
 func deployCommand(a *app) *cobra.Command {
 	var o deployOptions
 	cmd := &cobra.Command{
-		Use:   "deploy [DIR|function.toml]",
+		Use:   "deploy [DIR|function.toml|oci://...]",
 		Short: "Deploy a function",
 		Long: `Deploy the function of a folder (default: this one) to the agent, or replace it.
 
@@ -35,13 +36,18 @@ version they began with. In a cluster it is then waited for until every live nod
 not in time, and it gets there by itself later.
 
 A version that asks for permissions which the deployed one does not have is refused, unless you say that it shall have
-them. See mayfly plan and mayfly caps diff.`,
+them. See mayfly plan and mayfly caps diff.
+
+A function in a registry is named by oci://HOST/REPOSITORY:TAG or, better, by @sha256:DIGEST: what is deployed is what the tag
+meant at that moment, and its digest is told. See mayfly push.`,
 		Example: `  mayfly deploy examples/convert
   mayfly deploy --dry-run                 everything that could fail, without changing anything
-  mayfly deploy --set limit_c=80 --wait`,
-		Args: arguments("[DIR|function.toml]"),
+  mayfly deploy --set limit_c=80 --wait
+  mayfly deploy oci://registry.local/iot/overheat:1.2.0`,
+		Args: arguments("[DIR|function.toml|oci://...]"),
 	}
 	flags := cmd.Flags()
+	o.from.flags(cmd)
 	flags.BoolVarP(&o.wait, "wait", "w", false, "wait until its triggers are open")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check and compile, change nothing")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long --wait waits")
@@ -56,15 +62,11 @@ them. See mayfly plan and mayfly caps diff.`,
 }
 
 func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out format) error {
-	p, err := openProject(arg)
-	if err != nil {
-		return err
-	}
 	set, err := settings(o.set)
 	if err != nil {
 		return err
 	}
-	module, err := p.module()
+	p, module, err := a.open(ctx, arg, o.from)
 	if err != nil {
 		return err
 	}

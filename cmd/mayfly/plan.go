@@ -15,8 +15,9 @@ const differs = "differs"
 
 func planCommand(a *app) *cobra.Command {
 	var set []string
+	var from registries
 	cmd := &cobra.Command{
-		Use:   "plan [DIR|function.toml]",
+		Use:   "plan [DIR|function.toml|oci://...]",
 		Short: "What a deploy would change, and where it would run",
 		Long: `What deploying the function of a folder (default: this one) would change: every value of the manifest that is another,
 every permission more or less, and where it would run. The agent checks and compiles it as for a deploy; nothing is
@@ -24,13 +25,14 @@ changed.
 
 Exit code 0 if nothing would change, 2 if something would, 1 for any error.`,
 		Example:     "  mayfly plan examples/overheat\n  mayfly plan -o json",
-		Args:        arguments("[DIR|function.toml]"),
+		Args:        arguments("[DIR|function.toml|oci://...]"),
 		Annotations: map[string]string{differs: "yes"},
 	}
 	cmd.Flags().StringArrayVar(&set, "set", nil, "replace a value of [config]: KEY=VALUE (repeatable)")
+	from.flags(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := a.plan(cmd.Context(), argOr(args, "."), set)
+		p, err := a.plan(cmd.Context(), argOr(args, "."), set, from)
 		if err != nil {
 			return err
 		}
@@ -46,16 +48,12 @@ Exit code 0 if nothing would change, 2 if something would, 1 for any error.`,
 	return cmd
 }
 
-func (a *app) plan(ctx context.Context, arg string, words []string) (admin.Plan, error) {
-	p, err := openProject(arg)
-	if err != nil {
-		return admin.Plan{}, err
-	}
+func (a *app) plan(ctx context.Context, arg string, words []string, from registries) (admin.Plan, error) {
 	set, err := settings(words)
 	if err != nil {
 		return admin.Plan{}, err
 	}
-	module, err := p.module()
+	p, module, err := a.open(ctx, arg, from)
 	if err != nil {
 		return admin.Plan{}, err
 	}

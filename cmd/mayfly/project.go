@@ -45,7 +45,7 @@ func openProject(arg string) (project, error) {
 func (p *project) module() ([]byte, error) {
 	path := p.manifest.Module.Path
 	if path == "" {
-		return nil, &usageError{text: p.file + ": the module is in a registry, which this version cannot fetch", hint: "set module.path to a local file"}
+		return nil, &usageError{text: p.file + ": the module is in a registry", hint: "mayfly deploy fetches it from there"}
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(p.dir, path)

@@ -39,6 +39,7 @@ func noon() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 //	agent lose NODE           make a node be down
 //	agent late NODE           make a node not hear of deployments
 //	wasm FILE LINES...        write a module that does what the lines say
+//	registry [locked]         start a registry; sets REGISTRY, its address; locked: DOCKER_CONFIG too, a folder that logs in there
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Setup:         startAgent,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mayfly": scriptMayfly, "exits": scriptExits, "agent": scriptAgent, "wasm": scriptWasm,
+			"registry": scriptRegistry,
 		},
 	})
 }

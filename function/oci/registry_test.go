@@ -42,7 +42,7 @@ func reference(t testing.TB, format string, args ...any) oci.Reference {
 
 // [R1] What was pushed to a real registry comes back by its tag and by its digest, and the digest is that of the content alone.
 func TestWhatIsPushedIsPulled(t *testing.T) {
-	host, _ := dockerregistry.Run(t, dockerregistry.Options{})
+	host := dockerregistry.Run(t, dockerregistry.Options{}).Host
 	c := client(t, oci.Options{})
 	want := artifact()
 	first, err := c.Push(t.Context(), reference(t, "oci://%s/iot/overheat:1.2.0", host), want, map[string]string{"org.opencontainers.image.version": "1.2.0", "empty": ""})
@@ -74,7 +74,7 @@ func TestWhatIsPushedIsPulled(t *testing.T) {
 
 // The layout is the one other programs know.
 func TestLayout(t *testing.T) {
-	host, _ := dockerregistry.Run(t, dockerregistry.Options{})
+	host := dockerregistry.Run(t, dockerregistry.Options{}).Host
 	at, err := client(t, oci.Options{}).Push(t.Context(), reference(t, "oci://%s/x:1", host), artifact(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func helper(t testing.TB) string {
 }
 
 func TestPassword(t *testing.T) {
-	host, _ := dockerregistry.Run(t, dockerregistry.Options{Locked: true})
+	host := dockerregistry.Run(t, dockerregistry.Options{Locked: true}).Host
 	ref := reference(t, "oci://%s/iot/overheat:1", host)
 	for name, dir := range map[string]string{
 		"nobody": "", "no file": t.TempDir(), "wrong": login(t, host, dockerregistry.User, "guess"), "of another": login(t, "other.example", dockerregistry.User, dockerregistry.Password),
@@ -162,7 +162,8 @@ func TestPassword(t *testing.T) {
 
 // [R1] A blob that was changed on the registry's disk is not a module.
 func TestDamagedOnTheRegistry(t *testing.T) {
-	host, root := dockerregistry.Run(t, dockerregistry.Options{})
+	r := dockerregistry.Run(t, dockerregistry.Options{})
+	host, root := r.Host, r.Root
 	c := client(t, oci.Options{})
 	at, err := c.Push(t.Context(), reference(t, "oci://%s/x:1", host), artifact(), nil)
 	if err != nil {
@@ -184,7 +185,7 @@ func TestDamagedOnTheRegistry(t *testing.T) {
 }
 
 func TestAbsent(t *testing.T) {
-	host, _ := dockerregistry.Run(t, dockerregistry.Options{})
+	host := dockerregistry.Run(t, dockerregistry.Options{}).Host
 	c := client(t, oci.Options{})
 	if _, _, err := c.Pull(t.Context(), reference(t, "oci://%s/nobody:1", host)); function.KindOf(err) != "not-found" {
 		t.Error(err)
