@@ -112,7 +112,7 @@ func (s *site) together(ctx context.Context) error {
 
 // show lets readings flow, kills the node that handles them, and counts what came out.
 func (s *site) show(ctx context.Context, once bool) error {
-	owner, err := s.owner(ctx)
+	owner, err := s.settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,23 @@ func (s *site) show(ctx context.Context, once bool) error {
 		<-ctx.Done()
 	}
 	return nil
+}
+
+// settled returns the owner when it has been the same for a while: right after a deployment the trigger moves to the node it belongs to.
+func (s *site) settled(ctx context.Context) (*node, error) {
+	owner, err := s.owner(ctx)
+	for since := time.Now(); err == nil && time.Since(since) < 5*time.Second; {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+		var now *node
+		if now, err = s.owner(ctx); now != owner {
+			owner, since = now, time.Now()
+		}
+	}
+	return owner, err
 }
 
 // eventually waits until ok.
