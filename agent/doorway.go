@@ -119,3 +119,12 @@ func (a *Agent) routed(f *function.Function, name string, h function.HTTPTrigger
 	}
 	return t
 }
+
+// issuerFault says what it means that an issuer's keys could not be fetched.
+func issuerFault(s *issuer.Status) string {
+	means := "its tokens are refused, there are no keys"
+	if s.Keys > 0 {
+		means = "its tokens are checked with keys of " + s.Fetched.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("issuer %s: %s: %v", s.Name, means, s.Err)
+}

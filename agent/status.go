@@ -231,6 +231,11 @@ func (a *Agent) reasons(s *admin.Status) []admin.Reason {
 			add("broker-down", "broker "+b.Name+": "+text, hint)
 		}
 	}
+	for _, i := range a.issuers {
+		if st := i.Status(); st.Err != nil {
+			add("issuer-down", issuerFault(&st), "is "+st.URL+" reachable from this device?")
+		}
+	}
 	if stats := a.store.Stats(); stats.Failed != nil {
 		add("disk-failed", stats.Failed.Error(), "check the disk; nothing is acknowledged until a restart")
 	} else if s.Disk.FreeBytes < s.Disk.FloorBytes {

@@ -20,7 +20,7 @@ func TestFrontDoor(t *testing.T) {
 	p := dex.New(t, time.Hour)
 	n := newNode(t, "")
 	address := freeAddress(t)
-	n.configure(fmt.Sprintf("[embedded]\nlisten = [%q]\n[gateway]\nlisten = %q\ncert = %q\nkey = %q\nclient_ca = %q\n[gateway.issuer.site]\nurl = %q\naudience = [\"mayfly\"]\nca = %q\n",
+	n.configure(fmt.Sprintf("[embedded]\nlisten = [%q]\n[gateway]\nlisten = %q\ncert = %q\nkey = %q\nclient_ca = %q\n[gateway.issuer.site]\nurl = %q\naudience = [\"mayfly\"]\nca = %q\nrefresh = \"10s\"\n",
 		freeAddress(t), address, p.CA, p.Key, p.CA, p.URL, p.CA)) // the provider's certificate does for us too: it is for 127.0.0.1
 	n.start()
 	const route = "[[trigger.http]]\nroute = %q\nauth = %q\n%s\n"
@@ -96,4 +96,8 @@ func TestFrontDoor(t *testing.T) {
 	if r := d.call("POST", "/jwt/7", "Authorization", ada); r.status != 200 {
 		t.Errorf("after a power cut, without the provider: %d %s", r.status, r.body)
 	}
+	until(t, "the operator is told", func() (bool, string) {
+		r := n.mayfly("status")
+		return strings.Contains(r.out, "issuer site: its tokens are checked with keys of "), r.out
+	})
 }
