@@ -5,6 +5,13 @@ func cases() []ordeal {
 	return []ordeal{
 		{"form", "a cluster is founded and joined; tokens that must not work; a deployment is everywhere", false, form},
 		{"kill", "kill -9 of the trigger's owner under 1,000 events a second", false, kill},
+		{"split", "two halves that reach the broker but not each other; deployed and removed on both", false, split},
+		{"bad-links", "frames lost in one direction, one in five lost, all of them late", false, badLinks},
+		{"cable", "a start without any network, and the cable is in later", false, cable},
+		{"address", "the owner's address changes", false, moves},
+		{"pause", "SIGSTOP of the owner for 20 s", false, pause},
+		{"keyring", "a node is away while the key of gossip is changed", false, keyring},
+		{"revoked", "a node is shut out that has everything it had, and the operator's key", false, revoked},
 		{"drain", "owners are drained and take part again under 1,000 events a second", false, drain},
 	}
 }

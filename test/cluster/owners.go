@@ -54,8 +54,9 @@ type claims struct {
 }
 
 type heard struct {
-	at    time.Time
-	claim ownership.Claim
+	at      time.Time
+	session string
+	claim   ownership.Claim
 }
 
 // watchClaims begins to hear claims, until the trial is over.
@@ -67,8 +68,8 @@ func (t *trial) watchClaims() (*claims, error) {
 	t.atEnd = append(t.atEnd, func() { conn.Close() })
 	c := &claims{}
 	go func() {
-		_ = hear(conn, in, func(_ string, payload []byte) { // ends with the connection
-			var h heard
+		_ = hear(conn, in, func(topic string, payload []byte) { // ends with the connection
+			h := heard{session: topic[strings.LastIndexByte(topic, '/')+1:]}
 			if json.Unmarshal(payload, &h.claim) == nil && h.claim.Node != "" {
 				h.at = time.Now()
 				c.mu.Lock()
@@ -93,23 +94,40 @@ func (c *claims) story(t *trial, since time.Time) string {
 			}
 		}
 		if !h.at.Before(since) {
-			fmt.Fprintf(&b, "%+.1fs %s epoch %d turn %d released %v\n", h.at.Sub(since).Seconds(), name, h.claim.Epoch, h.claim.Turn, h.claim.Released)
+			fmt.Fprintf(&b, "%+.1fs %.4s %s epoch %d turn %d released %v\n", h.at.Sub(since).Seconds(), strings.TrimPrefix(h.session, "mf"), name, h.claim.Epoch, h.claim.Turn, h.claim.Released)
 		}
 	}
 	return b.String()
 }
 
-// once checks that an epoch was one node's: two that act under one epoch could not be told apart.
+// once checks that nobody gave signs of life as the owner under an epoch that is somebody else's. That two claim it first at the same
+// time may be: one of them gives way.
 func (c *claims) once() error {
+	type rule struct {
+		session string
+		epoch   uint64
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	by := map[uint64]string{}
-	var errs []error
+	said := map[rule]map[string]int{}
 	for _, h := range c.all {
-		if was := by[h.claim.Epoch]; was != "" && was != h.claim.Node {
-			errs = append(errs, fmt.Errorf("epoch %d was claimed by %s and by %s", h.claim.Epoch, was, h.claim.Node))
+		r := rule{h.session, h.claim.Epoch}
+		if said[r] == nil {
+			said[r] = map[string]int{}
 		}
-		by[h.claim.Epoch] = h.claim.Node
+		said[r][h.claim.Node]++
+	}
+	var errs []error
+	for r, by := range said {
+		acting := 0
+		for _, times := range by {
+			if times > 1 {
+				acting++
+			}
+		}
+		if acting > 1 {
+			errs = append(errs, fmt.Errorf("%d nodes act under epoch %d of %s", acting, r.epoch, r.session))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -1,10 +1,13 @@
 package lan
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -124,6 +127,33 @@ func (h *Host) Within() []string {
 
 // Do runs a command on the host.
 func (h *Host) Do(args ...string) error { return do(append(h.Within(), args...)...) }
+
+// Dial connects from the host, also to its own loopback addresses.
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if h.space == "" {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	runtime.LockOSThread() // a socket is in the namespace of the thread that makes it
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + h.space)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("enter the namespace of %s: %w", h.Name, err)
+	}
+	conn, err := (&net.Dialer{FallbackDelay: -1}).DialContext(ctx, network, address)
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		panic(back) // this thread would go on in the wrong network
+	}
+	return conn, err
+}
 
 // Cable takes the interface up or down, as its driver does when the cable is in or out.
 func (h *Host) Cable(in bool) error {
