@@ -244,7 +244,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
 	if a.pool != nil {
 		a.subs.join(&team{
-			cluster: a.member.Cluster(), self: a.node.ID, members: &electorate{a.pool, a.viewer}, events: a.dispatch,
+			cluster: a.member.Cluster(), self: a.node.ID, members: &electorate{a.pool, a.viewer}, events: a.dispatch, name: a.nameOf,
 		})
 	}
 	return nil

@@ -37,6 +37,7 @@ type team struct {
 	cluster string // its id
 	self    string // this node's id, as in Membership.Nodes
 	members Membership
+	name    func(node string) string // what people call it; nil = its id
 	events  withdrawer
 	rules   ownership.Rules // zero: the defaults
 }
@@ -315,7 +316,7 @@ func (s *subscriptions) ownership(function, trigger string) string {
 		}
 		text := ", no owner yet"
 		if node := o.board.Owner(o.owner.Session); node != "" {
-			text = ", owner " + node
+			text = ", owner " + s.team.called(node)
 		}
 		if s.sites[o.broker].bound {
 			text += " (bind_client_id: what is published while the owner changes may be lost)"
@@ -323,6 +324,14 @@ func (s *subscriptions) ownership(function, trigger string) string {
 		return text
 	}
 	return ""
+}
+
+// called is what people call a node.
+func (t *team) called(node string) string {
+	if t.name == nil {
+		return node
+	}
+	return t.name(node)
 }
 
 // links says which brokers this node has a good connection to, for gossip. It must be asked every few seconds.
