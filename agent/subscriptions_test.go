@@ -139,8 +139,8 @@ func TestAHundredFunctionsShareFewConnections(t *testing.T) {
 		all = append(all, on(t, fmt.Sprintf("f%03d", i), fmt.Sprintf("in/%d", i)))
 	}
 	r.deploy(all...)
-	if n := len(r.subs.sessions); n != 8 {
-		t.Errorf("%d sessions, want 8", n)
+	if n := len(r.subs.sessions); n != 4 {
+		t.Errorf("%d sessions, want 4", n)
 	}
 	if got := r.say("in/42"); got != "site/0 in/42" {
 		t.Errorf("heard %q", got)
@@ -200,7 +200,7 @@ func TestRemovedTriggersLeaveNothingAtTheBroker(t *testing.T) {
 	s, _ := opened(t, dir)
 	r := newRig(t, broker.URL(), s)
 	var all []*function.Function // the last one shares the session of the first
-	for i := range 9 {
+	for i := range 5 {
 		all = append(all, on(t, fmt.Sprintf("f%d", i), fmt.Sprintf("in/%d", i)))
 	}
 	r.deploy(all...)

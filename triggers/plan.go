@@ -30,7 +30,7 @@ type Group struct {
 
 // roomy is how many groups at a broker are opened for functions of their own. An event is acknowledged in its turn, so what one
 // function of a group is slow about fills the window of all; a group costs a connection and some 70 KiB.
-const roomy = 8
+const roomy = 4
 
 // Plan sorts wanted into groups: a function has one of its own while there are fewer than roomy at its broker, and shares the
 // first that fits from then on. before says in which group a subscription is already; one whose filter changed must not be in it.

@@ -148,7 +148,7 @@ func (t *trial) p99(d time.Duration) time.Duration {
 // slow one goes to the journal, and the other gets its events.
 func slowNeighbour(t *trial) error {
 	guests := []deploy{{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 40\n"}} // at most 25 a second
-	for i := range 7 { // the first eight functions have a session each, the ninth shares that of the first
+	for i := range 3 { // the first four functions have a session each, the fifth shares that of the first
 		guests = append(guests, deploy{name: fmt.Sprintf("idle%d", i), guest: "relay", silent: true})
 	}
 	guests = append(guests, deploy{name: "relay", guest: "relay"})
