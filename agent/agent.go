@@ -110,6 +110,11 @@ func (a *Agent) openDisk(*Options) (err error) {
 	if err = os.MkdirAll(a.cfg.Node.Data, 0o750); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if _, err = os.Stat(a.path("store")); err == nil {
+		if err = identity.Missing(a.cfg.Node.Data); err != nil {
+			return err
+		}
+	}
 	if a.node, err = identity.Load(a.cfg.Node.Data); err != nil {
 		return err
 	}

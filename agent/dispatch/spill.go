@@ -267,6 +267,7 @@ func (d *Dispatcher) write(batch []*task) ([]*journal.Entry, error) {
 		crashpoint.Here(crashpoint.Spill)
 		synced := make(chan error, 1)
 		if err = d.dep.Store.Submit(append(ops, marks...), func(err error) { synced <- err }); err == nil {
+			crashpoint.Here(crashpoint.Spilling)
 			err = <-synced
 			if err != nil {
 				d.fail(err)

@@ -29,10 +29,12 @@ type Node struct {
 const (
 	keyFile = "node.key"
 	pemType = "MAYFLY NODE SEED"
+	pemID   = "Id"  // what the seed's key hashes to: a flipped bit in a seed is a seed
+	wish    = "new" // in the place of a key: the node shall become a new one
 )
 
 // Load reads the node's key from dir, or makes one that is there, durable, when Load returns. A key file that is damaged is an
-// error: a node must not become somebody else by accident.
+// error that wraps ErrDamaged: a node must not become somebody else by accident. One that holds the word new is replaced.
 func Load(dir string) (Node, error) {
 	path := filepath.Join(dir, keyFile)
 	text, err := os.ReadFile(path)
@@ -42,11 +44,28 @@ func Load(dir string) (Node, error) {
 	case err != nil:
 		return Node{}, fmt.Errorf("node key: %w", err)
 	}
+	if strings.TrimSpace(string(text)) == wish {
+		return create(dir)
+	}
 	key, ok := decodeSeed(pemType, text)
 	if !ok {
-		return Node{}, fmt.Errorf("node key %s: it is damaged; restore it from a backup, or remove it to let the node become a new one", path)
+		return Node{}, fmt.Errorf("node key %s: %w; %s", path, ErrDamaged, keyAdvice(path))
 	}
 	return of(key), nil
+}
+
+// Missing returns the error for a key that is not where a node has lived: to make one would make it another node, whose sessions at
+// the broker nobody collects and whose certificate is not its own. It returns nil when the key, or a wish for a new one, is there.
+func Missing(dir string) error {
+	path := filepath.Join(dir, keyFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("node key %s: it is missing, and this node has run here before; %s", path, keyAdvice(path))
+	}
+	return nil
+}
+
+func keyAdvice(path string) string {
+	return fmt.Sprintf("restore it from a backup, or let the node become a new one: echo %s > %s", wish, path)
 }
 
 func of(key ed25519.PrivateKey) Node { return Node{ID: idOf(key.Public()), Key: key} }
@@ -101,7 +120,7 @@ func create(dir string) (Node, error) {
 }
 
 func encodeSeed(kind string, key ed25519.PrivateKey) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: key.Seed()})
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Headers: map[string]string{pemID: idOf(key.Public())}, Bytes: key.Seed()})
 }
 
 func decodeSeed(kind string, text []byte) (ed25519.PrivateKey, bool) {
@@ -109,5 +128,9 @@ func decodeSeed(kind string, text []byte) (ed25519.PrivateKey, bool) {
 	if block == nil || block.Type != kind || len(block.Bytes) != ed25519.SeedSize {
 		return nil, false
 	}
-	return ed25519.NewKeyFromSeed(block.Bytes), true
+	key := ed25519.NewKeyFromSeed(block.Bytes)
+	if len(block.Headers) > 0 && block.Headers[pemID] != idOf(key.Public()) { // none: written by a version that did not say
+		return nil, false
+	}
+	return key, true
 }

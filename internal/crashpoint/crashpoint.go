@@ -8,6 +8,9 @@ type Point string
 
 // The points in the order of the journey.
 const (
+	Received    Point = "received"    // an event was taken from the connection, nobody has seen it
+	Matched     Point = "matched"     // it is known who wants it, it is in no queue
+	Queued      Point = "queued"      // it is in the queues of all who want it
 	Ran         Point = "ran"         // the function ran, nothing of it is true yet
 	Sent        Point = "sent"        // a publish was handed to the connection
 	Confirmed   Point = "confirmed"   // the broker's confirmation was read, nobody knows yet
@@ -21,6 +24,7 @@ const (
 	Erase       Point = "erase"       // publishes are confirmed, their records not erased
 	Erased      Point = "erased"      // their records are erased, memory does not know
 	Spill       Point = "spill"       // events of a full window are to be journaled
+	Spilling    Point = "spilling"    // they are handed to the store, whether they are synced is unknown
 	Spilled     Point = "spilled"     // they are in the synced journal, and their sender does not know
 	Retry       Point = "retry"       // an event is to be journaled until its next attempt
 	Journaled   Point = "journaled"   // it is in the synced journal, and its sender does not know
@@ -30,12 +34,14 @@ const (
 	Replay      Point = "replay"      // dead letters are to become events
 	Replayed    Point = "replayed"    // they are, in the synced journal, and nothing runs yet
 	Acknowledge Point = "acknowledge" // an event is settled, its acknowledgement not written
+	Unflushed   Point = "unflushed"   // acknowledgements are written and not handed to the kernel
 )
 
 // All returns every point.
 func All() []Point {
 	return []Point{
-		Ran, Sent, Confirmed, Unsettled, Commit, Written, Marked, Synced, Committed, Released, Erase, Erased,
-		Spill, Spilled, Retry, Journaled, Reschedule, Bury, Buried, Replay, Replayed, Acknowledge,
+		Received, Matched, Queued, Ran, Sent, Confirmed, Unsettled, Commit, Written, Marked, Synced, Committed, Released, Erase, Erased,
+		Spill, Spilling, Spilled, Retry, Journaled, Reschedule, Bury, Buried, Replay, Replayed, Acknowledge,
+		Unflushed,
 	}
 }

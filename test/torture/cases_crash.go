@@ -24,7 +24,7 @@ func crashAt(t *trial, p crashpoint.Point) error {
 	w := world{variant: "crashpoints", flags: []string{"-tags", "crashpoints"}}
 	graves := false
 	switch { // the usual load comes by the other points
-	case slices.Contains([]crashpoint.Point{crashpoint.Spill, crashpoint.Spilled}, p):
+	case slices.Contains([]crashpoint.Point{crashpoint.Spill, crashpoint.Spilling, crashpoint.Spilled}, p):
 		w.guests = []deploy{{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 8\n"}, {name: "relay", guest: "relay"}}
 		w.config = "[limits]\nspill_after = \"50ms\"\n"
 	case slices.Contains([]crashpoint.Point{crashpoint.Bury, crashpoint.Buried, crashpoint.Replay, crashpoint.Replayed}, p):

@@ -8,6 +8,7 @@ import (
 
 	"mayfly/event"
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 	"mayfly/triggers"
 )
 
@@ -65,6 +66,7 @@ func (a *arrival) publish(p inbound) error {
 	if s.adopt(d) {
 		return nil // the sink has it already
 	}
+	crashpoint.Here(crashpoint.Received)
 	if err := a.accept(&d.event, d); err != nil {
 		s.count.refused.Add(1) // the sink settles what it refuses
 	}

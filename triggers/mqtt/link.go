@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"mayfly/internal/crashpoint"
 )
 
 const (
@@ -198,6 +200,9 @@ func (l *link) flush() {
 		l.out = spare[:0]
 		l.mu.Unlock()
 		if len(batch) > 0 {
+			if batch[0]>>4 == packets.Puback {
+				crashpoint.Here(crashpoint.Unflushed)
+			}
 			if err := l.writeOut(batch); err != nil {
 				_ = l.end(err)
 				return
