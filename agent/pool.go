@@ -56,9 +56,6 @@ func (p pulls) Pull(ctx context.Context, node string, request []byte) ([]byte, e
 	return p.Peers.Pull(ctx, node, catalogState, request)
 }
 
-// smallSite is up to how many nodes, known at the start, the members are looked after more often.
-const smallSite = 32
-
 // Roles in the gossip of a member.
 const roleSigner = 1
 
@@ -127,7 +124,7 @@ func (p *pool) gossipConfig(a *Agent, bind netip.AddrPort, advertise netip.Addr)
 			p.log.Info("the device slept, or its clock was set", "for", asleep.Round(time.Second))
 		},
 		Meta:  p.meta,
-		Small: len(p.known.copy()) < smallSite,
+		Small: len(p.known.copy()) < cluster.SmallSite, // as many as are known at the start
 	}
 	for _, s := range p.cfg.Seeds {
 		if name, address, ok := strings.Cut(s, "@"); ok {
@@ -257,7 +254,7 @@ func (p *pool) close() (err error) {
 			err = ignoreClosed(p.door.Close())
 		}
 		if p.fetch != nil {
-			p.fetch.Close()
+			err = errors.Join(err, p.fetch.Close())
 		}
 		if p.peers != nil {
 			err = errors.Join(err, p.peers.Close())

@@ -145,6 +145,9 @@ func (c Config) check() error {
 	return nil
 }
 
+// SmallSite is from how many members on Small is not worth its bytes.
+const SmallSite = 32
+
 const (
 	nameMax  = 32
 	labelMax = 64

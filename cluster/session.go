@@ -30,13 +30,14 @@ func (c *Cluster) edge(w *wire) *memberlist.Config {
 	m.BindPort = int(w.addr.Port()) // what memberlist takes for a peer's that says none
 	m.ProbeInterval, m.ProbeTimeout = 2*time.Second, 700*time.Millisecond
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = 4, 4
-	if c.config.Small { // few members can confirm a suspicion, and there are bytes to spare
+	m.PushPullInterval = 75 * time.Second // five times that among 300: most of what an idle member sends
+	if c.config.Small {                   // few members can confirm a suspicion, and there are bytes to spare
 		m.ProbeInterval, m.SuspicionMult = time.Second, 3
+		m.PushPullInterval = time.Minute
 	}
 	m.RetransmitMult = retransmitMult
 	m.GossipInterval, m.GossipNodes = 400*time.Millisecond, 3
 	m.GossipToTheDeadTime = time.Minute
-	m.PushPullInterval = time.Minute
 	m.DeadNodeReclaimTime = 30 * time.Second
 	m.TCPTimeout = 20 * time.Second
 	m.UDPBufferSize = packetTarget

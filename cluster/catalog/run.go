@@ -222,6 +222,8 @@ func (r *Replica) done(node string, c called, err error) {
 	}
 	switch {
 	case time.Since(p.heard) > offsetLasts: // it is gone
+	case len(p.wants) > 0 && c.late: // a packet was lost; who asks again comes at no other's time
+		p.schedule(0)
 	case len(p.wants) > 0, p.compare && p.fruitless != [2][hashSize]byte{mine, p.root}:
 		p.schedule(spreadCalls)
 	case p.split.asking():

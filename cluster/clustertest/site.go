@@ -93,8 +93,13 @@ func Addr(i int) netip.AddrPort {
 // Key is a key of gossip.
 func Key() []byte { return []byte("0123456789abcdef0123456789abcdef") }
 
-// Name is that of the i-th node.
-func Name(i int) string { return fmt.Sprintf("node-%04d", i) }
+// Name is that of the i-th node: as long as a real one's, because every exchange of states carries all names.
+func Name(i int) string { return fmt.Sprintf("node-%011d", i) }
+
+// Sized configures members as those of a site of n are.
+func Sized(n int) func(*cluster.Config) {
+	return func(c *cluster.Config) { c.Small = n < cluster.SmallSite }
+}
 
 // Add starts one more member, which knows the first one. change may change its configuration; nil does not.
 func (s *Site) Add(change func(*cluster.Config)) *Node {

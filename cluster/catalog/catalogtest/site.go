@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"mayfly/cluster"
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/clustertest"
 	"mayfly/function"
@@ -57,14 +58,14 @@ func New(t testing.TB, link simnet.Link, n int, change func(i int, o *catalog.Op
 		s.wg.Wait()
 	})
 	for i := range n {
-		s.add(i, change)
+		s.add(i, clustertest.Sized(n), change)
 		time.Sleep(50 * time.Millisecond)
 	}
 	return s
 }
 
-func (s *Site) add(i int, change func(i int, o *catalog.Options)) {
-	n := &Node{Node: s.Add(nil), Disk: NewDisk()}
+func (s *Site) add(i int, sized func(*cluster.Config), change func(i int, o *catalog.Options)) {
+	n := &Node{Node: s.Add(sized), Disk: NewDisk()}
 	o := catalog.Options{
 		Node: n.Name, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Now().Round(0).Add(time.Duration(n.Skew.Load())) },
