@@ -207,7 +207,18 @@ func (c *Config) Validate() map[string]error {
 		}
 	}
 	c.Gateway.validate(faults)
+	c.Cluster.validate(faults)
+	c.Admin.validate(faults)
 	return faults
+}
+
+func (a *AdminConfig) validate(faults map[string]error) {
+	if _, _, err := net.SplitHostPort(a.Listen); a.Listen != "" && err != nil {
+		faults["admin.listen"] = err
+	}
+	if (a.Cert == "") != (a.Key == "") {
+		faults["admin.cert"] = errors.New("cert and key belong together")
+	}
 }
 
 func (g *GatewayConfig) validate(faults map[string]error) {

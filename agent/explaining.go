@@ -65,7 +65,7 @@ func (e explainer) event(out admin.Explanation, id string) (admin.Explanation, e
 }
 
 func (e explainer) node(ctx context.Context, out admin.Explanation, name string) (admin.Explanation, error) {
-	m, err := nodes{e.agent}.find(ctx, name)
+	m, err := nodes(e).find(ctx, name)
 	if err != nil {
 		return out, err
 	}

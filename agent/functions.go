@@ -180,7 +180,7 @@ func (a *Agent) state(f *function.Function, all []admin.Trigger) (state, reason,
 	if f.Paused {
 		return admin.StatePaused, "an operator paused it; its events wait", "mayfly fn resume " + f.Name()
 	}
-	if unmet := a.unmet(f); len(unmet) > 0 && !a.elsewhere(f) {
+	if unmet := a.unmet(f); len(unmet) > 0 && !a.runsElsewhere(f) {
 		return admin.StateFailed, "it may not run on this node: " + strings.Join(unmet, "; "), "mayfly config show, or change [placement] and deploy again"
 	}
 	for _, t := range all {
@@ -191,8 +191,8 @@ func (a *Agent) state(f *function.Function, all []admin.Trigger) (state, reason,
 	return admin.StateReady, "", ""
 }
 
-// elsewhere says whether another live node may run f.
-func (a *Agent) elsewhere(f *function.Function) bool {
+// runsElsewhere says whether another live node may run f.
+func (a *Agent) runsElsewhere(f *function.Function) bool {
 	peers := a.viewer.View(f).Peers
 	return slices.ContainsFunc(peers, func(n placement.Node) bool { return len(placement.Failed(f, &n)) == 0 })
 }
