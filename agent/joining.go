@@ -76,7 +76,8 @@ func (a *Agent) Init(_ context.Context, r admin.InitRequest) (admin.Cluster, err
 func (a *Agent) taken(op string) error {
 	return &function.Error{
 		Op: op, Subject: "cluster", Class: function.ClassReject, Kind: admin.KindConflict,
-		Err: errors.New("this node belongs to a cluster already"), Hint: "mayfly nodes ls",
+		Err:  errors.New("this node belongs to a cluster already"),
+		Hint: "mayfly nodes ls; to leave it: mayfly nodes drain, stop the agent, move " + a.path("cluster") + " away, start it",
 	}
 }
 
