@@ -153,15 +153,22 @@ func (p *pool) remember(save func([]store.Op) error) {
 	}
 }
 
-// lonely asks nodes that gossip does not see what the authority says: the keys may have changed while this device slept, and then
-// it understands nobody.
+// lonely asks a node that gossip does not see what the authority says, or three when gossip sees nobody: the keys may have changed while
+// this device, and perhaps some others with it, slept, and then they do not understand the rest.
 func (p *pool) lonely(ctx context.Context) {
-	if len(p.others()) > 0 {
-		return
+	live := map[string]bool{}
+	for _, m := range p.others() {
+		live[m.Name] = true
 	}
-	asked := 0
+	left := 1
+	if len(live) == 0 {
+		left = 3
+	}
 	for node := range p.known.copy() { // in no order, so not always the same ones
-		if asked++; asked > 3 || ctx.Err() != nil {
+		if live[node] {
+			continue
+		}
+		if left--; left < 0 || ctx.Err() != nil {
 			return
 		}
 		if err := p.words.learn(ctx, node); err == nil {
