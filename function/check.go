@@ -85,6 +85,7 @@ func (c checker) identity() {
 		}
 		c.Fault("name", fmt.Sprintf("%q cannot be a function's name", name), hint)
 	}
+	c.issue("tenant", checkTenant(c.file.Tenant))
 	if v := c.file.Version; len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		c.Fault("version", "a version has at most 64 characters and no spaces", `for example "1.2.0"`)
 	}

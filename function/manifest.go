@@ -23,6 +23,8 @@ type Manifest struct {
 	State       StatePolicy   `json:"state"`
 	Placement   Placement     `json:"placement"`
 	Permissions Permissions   `json:"permissions"`
+	Tenant      string        `json:"tenant,omitempty"` // whose usage it is
+	Budget      Budget        `json:"budget,omitzero"`
 	Config      []Setting     `json:"config,omitempty"` // sorted by key; values as text
 	Tests       []Test        `json:"tests,omitempty"`
 

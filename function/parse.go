@@ -32,6 +32,8 @@ type manifestFile struct {
 	State       StatePolicy `json:"state"`
 	Placement   Placement   `json:"placement"`
 	Permissions Permissions `json:"permissions"`
+	Tenant      string      `json:"tenant" doc:"Whose usage it is, in mayfly usage: letters, digits, _ and -."`
+	Budget      Budget      `json:"budget" doc:"What the function may use in a period on each node; unsaid is unbounded."`
 
 	Config map[string]tomlcheck.Scalar `json:"config" doc:"What the function reads by config_get, or CFG_ variables."`
 	Tests  []testFile                  `json:"test" doc:"Run by mayfly test, without a broker."`
@@ -131,6 +133,7 @@ func (f *manifestFile) manifest(r *tomlcheck.Reader) Manifest {
 			MaxAttempts: f.Retry.MaxAttempts, BackoffMin: f.Retry.Backoff.min, BackoffMax: f.Retry.Backoff.max,
 			DeadLetter: f.Retry.DeadLetter,
 		},
+		Tenant: f.Tenant, Budget: f.Budget.complete(),
 		Config: settings(f.Config),
 	}
 	if m.Limits.CPU == 0 {

@@ -64,6 +64,13 @@ var manifestGen = rapid.Custom(func(t *rapid.T) Manifest {
 		h.Rate, h.CallerRate = Rate{rapid.IntRange(1, maxRate).Draw(t, "rate"), time.Minute}, Rate{1, time.Hour}
 		m.HTTP = []HTTPTrigger{h}
 	}
+	m.Tenant = word("tenant", "", "acme")
+	if rapid.Bool().Draw(t, "budget") {
+		m.Budget = Budget{
+			Per: Period(word("per", "hour", "day", "month")), Events: rapid.Int64Range(1, 1e9).Draw(t, "events"), CPU: duration("budget cpu"),
+			BytesOut: rapid.Int64Range(1, 1<<40).Draw(t, "bytes out"), Warn: rapid.SampledFrom([]float64{0.5, 0.8, 1}).Draw(t, "warn"), Then: word("then", ThenWarn, ThenStop),
+		}
+	}
 	if rapid.Bool().Draw(t, "config") {
 		m.Config = []Setting{{"a", text.Draw(t, "a")}, {"b", strconv.Itoa(rapid.Int().Draw(t, "b"))}}
 	}
@@ -76,6 +83,10 @@ func render(m Manifest) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	q := func(s string) string { return tomlcheck.Quote(s) }
 	line("manifest = 1\nname = %s\nversion = %s\ndescription = %s", q(m.Name), q(m.Version), q(m.Description))
+	line("tenant = %s", q(m.Tenant))
+	if u := m.Budget; u.Per != "" {
+		line("[budget]\nper = %s\nevents = %d\ncpu = %q\nbytes_out = %d\nwarn = %v\nthen = %s", q(string(u.Per)), u.Events, u.CPU, u.BytesOut, u.Warn, q(u.Then))
+	}
 	line("[module]\npath = %s\nabi = %s", q(m.Module.Path), q(string(m.Module.ABI)))
 	line("[output]\nformat = %s\nqos = %d\nretain = %v", q(m.Output.Format), m.Output.QoS, m.Output.Retain)
 	l := m.Limits
