@@ -21,9 +21,13 @@ type statements struct {
 	pool *pool
 	ask  chan string // nodes that are further
 
-	mu sync.Mutex
-	at map[string]word // how far the others are, by their own word
+	mu     sync.Mutex
+	at     map[string]word     // how far the others are, by their own word
+	passed map[string]progress // how far it was passed on that they are, each number the highest
 }
+
+// maxPassed is how many nodes are told apart by what is passed on: more than a pool has.
+const maxPassed = 2048
 
 // word is how far a node said it was, and when.
 type word struct {
@@ -32,7 +36,7 @@ type word struct {
 }
 
 func newStatements(p *pool) *statements {
-	return &statements{pool: p, ask: make(chan string, 16), at: map[string]word{}}
+	return &statements{pool: p, ask: make(chan string, 16), at: map[string]word{}, passed: map[string]progress{}}
 }
 
 // of returns how far a node said it was.
@@ -102,26 +106,42 @@ func (at progress) behind(other progress) bool {
 
 // Merge implements cluster.State.
 func (s *statements) Merge(from string, digest []byte) error {
-	_, err := s.Heard(from, digest)
-	return err
+	theirs, err := parseProgress(digest)
+	if err != nil {
+		return err
+	}
+	s.note(from, theirs)
+	if s.progress().behind(theirs) {
+		select {
+		case s.ask <- from:
+		default: // the next exchange says it again
+		}
+	}
+	return nil
 }
 
-// Heard implements cluster.State: what is news here is passed on, the rest is known.
+// Heard implements cluster.State. What is further than anything that was heard of the node is passed on: once, because the copies of
+// it, and of what was said before it, come back by many ways for a while.
 func (s *statements) Heard(origin string, announcement []byte) (news bool, err error) {
-	theirs, err := parseProgress(announcement)
-	if err != nil {
+	if err := s.Merge(origin, announcement); err != nil {
 		return false, err
 	}
-	before, known := s.of(origin)
-	s.note(origin, theirs)
-	if !s.progress().behind(theirs) {
-		return !known || before.progress != theirs, nil
+	theirs, err := parseProgress(announcement)
+	return s.further(origin, theirs), err
+}
+
+// further says whether a node was not known to be so far, and remembers it. Who is not one of the first maxPassed is told of by exchanges
+// alone.
+func (s *statements) further(origin string, at progress) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, known := s.passed[origin]
+	if !known && len(s.passed) >= maxPassed {
+		return false
 	}
-	select {
-	case s.ask <- origin:
-	default: // the next exchange says it again
-	}
-	return true, nil
+	next := progress{keys: max(before.keys, at.keys), trust: max(before.trust, at.trust), revoked: max(before.revoked, at.revoked)}
+	s.passed[origin] = next
+	return !known || next != before
 }
 
 // answer tells another node all statements.
@@ -149,9 +169,13 @@ func (s *statements) learn(ctx context.Context, node string) error {
 	return err
 }
 
-// say tells everybody how far this node is.
+// say tells everybody how far this node is, and the latest revocation itself: who was shut out can ask nobody any more, and is to let go
+// of what it has. It is told once and perhaps in vain; what it claims is nobody's in any case.
 func (s *statements) say() {
 	b, _ := s.MarshalBinary() // it never fails
+	if all := s.pool.member.RevocationStatements(); len(all) > 0 {
+		b = append(b, all[len(all)-1]...)
+	}
 	if err := s.pool.gossip.Announce(wordsState, b); err != nil {
 		s.pool.log.Warn("the cluster was not told at once; it learns with the next exchange", "err", err)
 	}

@@ -1,0 +1,240 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mayfly/cluster"
+	"mayfly/cluster/identity"
+)
+
+// founder is the first node of a cluster as far as the authority's statements are concerned: nothing runs.
+type founder struct {
+	*pool
+	dir  string
+	node identity.Node
+	a    *identity.Authority
+}
+
+func founded(t *testing.T) *founder {
+	t.Helper()
+	st, _ := opened(t, filepath.Join(t.TempDir(), "store"))
+	f := &founder{dir: t.TempDir()}
+	var err error
+	if f.node, err = identity.Load(f.dir); err != nil {
+		t.Fatal(err)
+	}
+	p := &pool{cfg: &ClusterConfig{}, log: slog.New(slog.DiscardHandler)}
+	if p.member, err = identity.Found(filepath.Join(f.dir, "cluster"), f.node, "site", nil); err != nil {
+		t.Fatal(err)
+	}
+	if f.a, err = identity.OpenAuthority(filepath.Join(f.dir, "cluster"), p.member); err != nil {
+		t.Fatal(err)
+	}
+	if p.known, err = openAddresses(st); err != nil {
+		t.Fatal(err)
+	}
+	p.gossip, err = cluster.New(cluster.Config{
+		Name: f.node.ID, Cluster: "site", Listen: func() (cluster.Network, error) { return nil, cluster.ErrNoAddress },
+	}, p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.words = newStatements(p)
+	f.pool = p
+	return f
+}
+
+func (f *founder) digest(t testing.TB) []byte {
+	t.Helper()
+	b, err := f.words.MarshalBinary()
+	if err != nil || len(b) != progressSize {
+		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+	return b
+}
+
+// asked is whom the node wants to ask, in that order.
+func (s *statements) asked() string {
+	var all []string
+	for len(s.ask) > 0 {
+		all = append(all, <-s.ask)
+	}
+	return strings.Join(all, " ")
+}
+
+func (at progress) bytes() []byte {
+	s := []uint64{at.keys, at.trust, at.revoked}
+	var b []byte
+	for _, n := range s {
+		b = append(b, byte(n>>56), byte(n>>48), byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	return append(b, at.hash[:]...)
+}
+
+// Whatever the authority says changes how far a node is, and makes who has not heard it ask.
+func TestWhatTheAuthoritySaysIsAskedFor(t *testing.T) {
+	f := founded(t)
+	for _, step := range []struct {
+		what string
+		do   func() ([]byte, error)
+	}{
+		{"a staged key", f.a.StageKey},
+		{"its use", f.a.UseKey},
+		{"the end of the old one", f.a.DropOldKey},
+		{"operators", func() ([]byte, error) { return f.a.SetTrust(1) }},
+		{"a revocation", func() ([]byte, error) { return f.a.Revoke(other(t)) }},
+		{"another", func() ([]byte, error) { return f.a.Revoke(other(t)) }},
+	} {
+		before, was := f.digest(t), f.words.progress()
+		if _, err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		now := f.words.progress()
+		if bytes.Equal(before, f.digest(t)) || !was.behind(now) || now.behind(was) || now.behind(now) {
+			t.Errorf("%s: from %+v to %+v", step.what, was, now)
+		}
+		if back, err := parseProgress(f.digest(t)); err != nil || back != now {
+			t.Errorf("%s: it is sent as %+v, %v", step.what, back, err)
+		}
+		if err := f.words.Merge("old", before); err != nil || f.words.asked() != "" {
+			t.Errorf("%s: somebody who has not heard it is asked, %v", step.what, err)
+		}
+		further := now
+		further.keys++
+		if err := f.words.Merge("new", further.bytes()); err != nil || f.words.asked() != "new" {
+			t.Errorf("%s: somebody who has heard more is not asked, %v", step.what, err)
+		}
+	}
+}
+
+// other is the id of a device nobody has met.
+func other(t *testing.T) string {
+	t.Helper()
+	n, err := identity.Load(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n.ID
+}
+
+// Two nodes that know of as many revocations, but not of the same, both have something to learn.
+func TestAsManyRevocationsNeedNotBeTheSame(t *testing.T) {
+	one, two := progress{keys: 3, trust: 1, revoked: 2, hash: [8]byte{1}}, progress{keys: 3, trust: 1, revoked: 2, hash: [8]byte{2}}
+	if !one.behind(two) || !two.behind(one) || one.behind(one) {
+		t.Error("they would never ask each other")
+	}
+}
+
+// An announcement is passed on once by each node, however often and in whatever order its copies come, whether or not the node is known, and
+// though this one cannot catch up: one packet must not go round for ever.
+func TestAnAnnouncementEnds(t *testing.T) {
+	f := founded(t)
+	first, second := progress{keys: 7, trust: 1}, progress{keys: 9, trust: 1, revoked: 1}
+	odd := progress{keys: 8, trust: 2} // who lies may say less of one thing and more of another
+	news := 0
+	for range 50 {
+		for _, at := range []progress{first, second, odd, first} {
+			passed, err := f.words.Heard("x", at.bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if passed {
+				news++
+			}
+		}
+	}
+	if news != 3 {
+		t.Errorf("passed on %d times, not once each", news)
+	}
+	for i := range 2 * maxPassed {
+		if _, err := f.words.Heard(fmt.Sprint("invented", i), second.bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(f.words.passed) > maxPassed || len(f.words.at) != 0 || len(f.words.ask) > cap(f.words.ask) {
+		t.Errorf("%d and %d nodes are remembered", len(f.words.passed), len(f.words.at))
+	}
+	if passed, _ := f.words.Heard("x", progress{keys: 10, trust: 2, revoked: 1}.bytes()); !passed {
+		t.Error("news of a node that was known are not passed on any more")
+	}
+}
+
+// How far a node says it is counts only of nodes that were members once; keys are changed by it.
+func TestHowFarTheOthersAre(t *testing.T) {
+	f := founded(t)
+	f.known.saw(map[string]whereabouts{"known": {Gossip: "10.0.0.1:7946", Calls: "10.0.0.1:7947"}})
+	at := progress{keys: 1, trust: 1}
+	for _, node := range []string{"known", "unknown"} {
+		if err := f.words.Merge(node, at.bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w, ok := f.words.of("known"); !ok || w.progress != at || w.when.IsZero() {
+		t.Errorf("%+v, %v", w, ok)
+	}
+	if _, ok := f.words.of("unknown"); ok {
+		t.Error("what strangers say is remembered")
+	}
+	for _, b := range [][]byte{nil, make([]byte, progressSize-1)} {
+		if news, err := f.words.Heard("known", b); err == nil || news {
+			t.Errorf("%d bytes are a word of the authority", len(b))
+		}
+	}
+}
+
+// What one node answers is what another one learns, and it is all: keys, operators, revocations.
+func TestWhatIsAnsweredIsLearned(t *testing.T) {
+	f := founded(t)
+	gone := other(t)
+	if _, err := f.a.Revoke(gone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.a.StageKey(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := f.words.answer(t.Context(), "anybody", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range [][]byte{f.member.KeysStatement(), f.member.TrustStatement(), f.member.RevocationStatements()[0]} {
+		if len(statement) == 0 || !bytes.Contains(answer, encoded(t, statement)) {
+			t.Error("something is missing")
+		}
+	}
+}
+
+func FuzzStatementsAndTicks(f *testing.F) {
+	f.Add(progress{keys: 1, trust: 2, revoked: 3, hash: [8]byte{4}}.bytes())
+	f.Add(encodeTicks(map[tickID]int64{{1}: 1, {2}: 1 << 62}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if at, err := parseProgress(b); err == nil && !bytes.Equal(at.bytes(), b[:progressSize]) {
+			t.Errorf("%x is read as %+v", b, at)
+		}
+		all, err := decodeTicks(b)
+		if err != nil {
+			return
+		}
+		if len(all) > maxTicks {
+			t.Errorf("%d ticks", len(all))
+		}
+		if again, err := decodeTicks(encodeTicks(all)); err != nil || len(again) > len(all) {
+			t.Errorf("%v, %v", again, err)
+		}
+		ticks := fired{known: map[tickID]int64{{1}: 5}}
+		if _, err := ticks.Heard("x", b); err != nil || ticks.known[tickID{1}] < 5 || len(ticks.known) != 1 {
+			t.Errorf("%v, %v", ticks.known, err)
+		}
+	})
+}
+
+// encoded is a statement as it is in an answer.
+func encoded(t *testing.T, statement []byte) []byte {
+	t.Helper()
+	return fmt.Appendf(nil, "%q", base64.StdEncoding.EncodeToString(statement))
+}
