@@ -38,6 +38,7 @@ func (e *electorate) Nodes(f *function.Function, broker string) []ownership.Node
 			met = true
 			n = *e.viewer.here()
 			n.Slots, n.Speed = int(m.Meta.Slots), float64(m.Meta.Speed)/16 // as the others see it: all compute the same
+			n.Untrusted = e.Revoked(self)
 		}
 		all = append(all, candidate(f, &n, m, broker))
 	}
@@ -55,7 +56,7 @@ func candidate(f *function.Function, n *placement.Node, m *cluster.Member, broke
 	n.Draining = false // it is no rule of the manifest
 	has, up := brokerOf(n.Capabilities, m.Meta.Brokers, broker)
 	return ownership.Node{
-		ID: m.Name, Weight: float64(n.Slots) * n.Speed, Eligible: has && len(placement.Failed(f, n)) == 0, BrokerUp: up, Draining: draining,
+		ID: m.Name, Weight: float64(n.Slots) * n.Speed, Eligible: has && !n.Untrusted && len(placement.Failed(f, n)) == 0, BrokerUp: up, Draining: draining,
 	}
 }
 
@@ -108,6 +109,9 @@ const maxBrokers = 16
 
 // Watch implements Membership.
 func (e *electorate) Watch() <-chan struct{} { return e.pool.bell.wait() }
+
+// Revoked implements Membership.
+func (e *electorate) Revoked(node string) bool { return e.pool.member.Revoked(node) }
 
 // bell tells everybody who waits that something about the nodes has changed.
 type bell struct {

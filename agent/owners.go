@@ -22,8 +22,10 @@ import (
 type Membership interface {
 	// Nodes returns the live nodes, this one among them, as candidates for triggers of f at the broker of that name.
 	Nodes(f *function.Function, broker string) []ownership.Node
-	// Watch returns a channel that is closed when Nodes changes next.
+	// Watch returns a channel that is closed when Nodes or Revoked changes next.
 	Watch() <-chan struct{}
+	// Revoked says whether a node was shut out of the cluster.
+	Revoked(node string) bool
 }
 
 // withdrawer gives back events that have not begun to run, and knows which epochs have written; see dispatch.Dispatcher.
@@ -93,7 +95,7 @@ func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owne
 	o := &owned{key: key, broker: broker, board: s.boards[broker]}
 	wanted := mqtt.Subscription{Cluster: t.cluster, Session: key, Topics: topics}
 	c := ownership.Config{
-		Self: t.self, Session: mqtt.ClientID(wanted), Board: o.board, Bound: at.bound, Changed: t.members.Watch,
+		Self: t.self, Session: mqtt.ClientID(wanted), Board: o.board, Bound: at.bound, Changed: t.members.Watch, Revoked: t.members.Revoked,
 		Rules: t.rules, Log: s.log.With("source", key),
 		Nodes: func() []ownership.Node {
 			f := o.fn.Load()

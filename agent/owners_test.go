@@ -88,6 +88,7 @@ func (c *cable) plug(in bool) {
 type gossip struct {
 	mu      sync.Mutex
 	views   map[string][]ownership.Node
+	revoked map[string]bool
 	changed chan struct{}
 }
 
@@ -115,6 +116,12 @@ func (s seenBy) Watch() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
+}
+
+func (s seenBy) Revoked(node string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revoked[node]
 }
 
 // tally is what was run, by whom and in which order.

@@ -126,6 +126,11 @@ func (s *statements) Heard(origin string, announcement []byte) (news bool, err e
 	if err := s.Merge(origin, announcement); err != nil {
 		return false, err
 	}
+	if revocation := announcement[progressSize:]; len(revocation) > 0 {
+		if _, err := s.pool.member.Learn(revocation); err != nil {
+			return false, err
+		}
+	}
 	theirs, err := parseProgress(announcement)
 	return s.further(origin, theirs), err
 }

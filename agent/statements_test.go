@@ -5,12 +5,16 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mayfly/cluster"
+	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
+	"mayfly/cluster/peer"
 )
 
 // founder is the first node of a cluster as far as the authority's statements are concerned: nothing runs.
@@ -21,7 +25,7 @@ type founder struct {
 	a    *identity.Authority
 }
 
-func founded(t *testing.T) *founder {
+func founded(t *testing.T, listen func() (cluster.Network, error)) *founder {
 	t.Helper()
 	st, _ := opened(t, filepath.Join(t.TempDir(), "store"))
 	f := &founder{dir: t.TempDir()}
@@ -39,16 +43,27 @@ func founded(t *testing.T) *founder {
 	if p.known, err = openAddresses(st); err != nil {
 		t.Fatal(err)
 	}
-	p.gossip, err = cluster.New(cluster.Config{
-		Name: f.node.ID, Cluster: "site", Listen: func() (cluster.Network, error) { return nil, cluster.ErrNoAddress },
-	}, p.log)
+	p.meta = cluster.Meta{Arch: cluster.ArchAMD64, Slots: 3, Speed: 16, Memory: 4, Port: 7947}
+	p.gossip, err = cluster.New(cluster.Config{Name: f.node.ID, Cluster: "site", Keys: [][]byte{make([]byte, 32)}, Listen: listen, Meta: p.meta}, p.log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if p.catalog, err = catalog.Open(st, catalog.Options{Node: f.node.ID, Now: time.Now, Log: p.log}); err != nil {
+		t.Fatal(err)
+	}
+	p.peers = peer.NewPeers(peer.Config{TLS: p.member.ClientTLS, NodeOf: nodeOf, Resolve: p.resolve}, p.log)
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
 	p.words = newStatements(p)
 	f.pool = p
 	return f
 }
+
+// cut is a node whose cable is out.
+func cut() (cluster.Network, error) { return nil, cluster.ErrNoAddress }
 
 func (f *founder) digest(t testing.TB) []byte {
 	t.Helper()
@@ -79,7 +94,7 @@ func (at progress) bytes() []byte {
 
 // Whatever the authority says changes how far a node is, and makes who has not heard it ask.
 func TestWhatTheAuthoritySaysIsAskedFor(t *testing.T) {
-	f := founded(t)
+	f := founded(t, cut)
 	for _, step := range []struct {
 		what string
 		do   func() ([]byte, error)
@@ -134,7 +149,7 @@ func TestAsManyRevocationsNeedNotBeTheSame(t *testing.T) {
 // An announcement is passed on once by each node, however often and in whatever order its copies come, whether or not the node is known, and
 // though this one cannot catch up: one packet must not go round for ever.
 func TestAnAnnouncementEnds(t *testing.T) {
-	f := founded(t)
+	f := founded(t, cut)
 	first, second := progress{keys: 7, trust: 1}, progress{keys: 9, trust: 1, revoked: 1}
 	odd := progress{keys: 8, trust: 2} // who lies may say less of one thing and more of another
 	news := 0
@@ -167,7 +182,7 @@ func TestAnAnnouncementEnds(t *testing.T) {
 
 // How far a node says it is counts only of nodes that were members once; keys are changed by it.
 func TestHowFarTheOthersAre(t *testing.T) {
-	f := founded(t)
+	f := founded(t, cut)
 	f.known.saw(map[string]whereabouts{"known": {Gossip: "10.0.0.1:7946", Calls: "10.0.0.1:7947"}})
 	at := progress{keys: 1, trust: 1}
 	for _, node := range []string{"known", "unknown"} {
@@ -190,7 +205,7 @@ func TestHowFarTheOthersAre(t *testing.T) {
 
 // What one node answers is what another one learns, and it is all: keys, operators, revocations.
 func TestWhatIsAnsweredIsLearned(t *testing.T) {
-	f := founded(t)
+	f := founded(t, cut)
 	gone := other(t)
 	if _, err := f.a.Revoke(gone); err != nil {
 		t.Fatal(err)
@@ -237,4 +252,35 @@ func FuzzStatementsAndTicks(f *testing.F) {
 func encoded(t *testing.T, statement []byte) []byte {
 	t.Helper()
 	return fmt.Appendf(nil, "%q", base64.StdEncoding.EncodeToString(statement))
+}
+
+// Who is shut out can ask nobody any more: the announcement itself says so, signed by the authority or not at all.
+func TestARevocationIsSaidOutright(t *testing.T) {
+	f := founded(t, cut)
+	elsewhere := filepath.Join(t.TempDir(), "cluster")
+	if err := os.CopyFS(elsewhere, os.DirFS(filepath.Join(f.dir, "cluster"))); err != nil {
+		t.Fatal(err)
+	}
+	m, err := identity.Open(elsewhere, f.node, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := identity.OpenAuthority(elsewhere, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := other(t)
+	said, err := a.Revoke(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := progress{keys: 1, trust: 1, revoked: 1}
+	forged := bytes.Clone(said)
+	forged[len(forged)-1] ^= 1
+	if news, err := f.words.Heard("mf1", append(at.bytes(), forged...)); err == nil || news || f.member.Revoked(out) {
+		t.Fatalf("forged: news %v, %v, revoked %v", news, err, f.member.Revoked(out))
+	}
+	if news, err := f.words.Heard("mf1", append(at.bytes(), said...)); err != nil || !news || !f.member.Revoked(out) {
+		t.Fatalf("news %v, %v, revoked %v", news, err, f.member.Revoked(out))
+	}
 }

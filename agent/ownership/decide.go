@@ -24,9 +24,15 @@ func (r Rules) WithDefaults() Rules {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&r.HoldDown, 2 * time.Second}, {&r.Jitter, time.Second}, {&r.Stranger, 10 * time.Second}, {&r.Object, 250 * time.Millisecond},
-		{&r.Grace, 2 * time.Second}, {&r.Refresh, 30 * time.Second}, {&r.Fresh, 75 * time.Second},
-		{&r.SettleLo, 100 * time.Millisecond}, {&r.SettleHi, 300 * time.Millisecond},
+		{&r.HoldDown, 2 * time.Second},
+		{&r.Jitter, time.Second},
+		{&r.Stranger, 10 * time.Second},
+		{&r.Object, 250 * time.Millisecond},
+		{&r.Grace, 2 * time.Second},
+		{&r.Refresh, 30 * time.Second},
+		{&r.Fresh, 75 * time.Second},
+		{&r.SettleLo, 100 * time.Millisecond},
+		{&r.SettleHi, 300 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

@@ -298,6 +298,7 @@ type site struct {
 
 	mu    sync.Mutex
 	views map[string]map[string]Node // what each sees
+	shut  map[string]bool            // out of the cluster
 	news  chan struct{}
 }
 
@@ -332,7 +333,7 @@ func (s *site) start(id string) {
 	n.ended.Go(func() { s.b.listen(ctx, w) })
 	for _, key := range s.keys {
 		o := NewOwner(Config{
-			Self: id, Session: key, Board: w.Board, Nodes: func() []Node { return s.view(id) }, Changed: s.changed,
+			Self: id, Session: key, Board: w.Board, Nodes: func() []Node { return s.view(id) }, Changed: s.changed, Revoked: s.revoked,
 			Log: slog.New(slog.DiscardHandler),
 		})
 		o.Bind(&session{s.b, key, id, o})
@@ -378,6 +379,12 @@ func (s *site) view(id string) []Node {
 		all = append(all, n)
 	}
 	return all
+}
+
+func (s *site) revoked(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shut[id]
 }
 
 func (s *site) changed() <-chan struct{} {

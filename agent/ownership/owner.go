@@ -24,6 +24,7 @@ type Config struct {
 	Board    *Board                 // of the session's broker
 	Nodes    func() []Node          // live nodes as candidates for this session, Self among them
 	Changed  func() <-chan struct{} // closed when Nodes changes next
+	Revoked  func(node string) bool // that is shut out: what it claims is nobody's; nil = nobody is
 	Floor    func() uint64          // the highest epoch that is stored here; nil = none
 	Withdraw func(all bool)         // gives back what has not begun to run; all: the connection is lost, nothing can be acknowledged; nil = nothing is
 	Bound    bool                   // the session is this node's alone: it cannot be taken over, and is purged when another node owns
@@ -170,6 +171,9 @@ func (o *Owner) decide(lost bool) Step {
 
 func (o *Owner) input() Input {
 	known, _ := o.Board.known(o.Session)
+	if o.Revoked != nil && known.Node != o.Self && o.Revoked(known.Node) {
+		known.Released, known.Let = true, max(known.Let, known.Epoch)
+	}
 	in := Input{
 		Now: time.Now(), Self: o.Self, Nodes: o.Nodes(), Known: known, Chance: rand.Float64(), Key: o.Session, Bound: o.Bound,
 	}

@@ -114,6 +114,37 @@ func TestDeath(t *testing.T) {
 	})
 }
 
+// Who is shut out has nothing any more: if it hears of that it hands over, and if it does not others take what it has, however often it
+// says that it lives.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	for _, hears := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 12, "a", "b", "c")
+			defer s.end()
+			time.Sleep(time.Second)
+			stop := s.flow(10 * time.Millisecond)
+			if !hears {
+				s.kill("a") // its claims are fresh, and objections of somebody who is shut out are not listened to either
+				time.Sleep(time.Second)
+			}
+			s.gossip(func(views map[string]map[string]Node) {
+				s.shut = map[string]bool{"a": true}
+				delete(views["b"], "a")
+				delete(views["c"], "a")
+				if hears {
+					views["a"]["a"] = Node{ID: "a", BrokerUp: true}
+				}
+			})
+			time.Sleep(time.Second)
+			s.settled("a second after it was shut out", "b", "c")
+			if sent, lost, _ := stop(); lost != 0 || s.b.early != 0 {
+				t.Errorf("hears of it: %v: %d sent, %d lost, %d out of order", hears, sent, lost, s.b.early)
+			}
+		})
+	}
+}
+
 // Both sides of a split believe the other one dead and can reach the broker. It costs at most two connections per session, and then
 // nothing changes until the end of the split.
 func TestSplitWithTheBrokerInReach(t *testing.T) {
