@@ -35,6 +35,7 @@ func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
 			p.bell.ring()
 		case <-soon.C:
 			p.turnKeys()
+			p.alone(ctx)
 		case node := <-p.words.ask:
 			if err := p.words.learn(ctx, node); err != nil {
 				p.log.Debug("what the authority says could not be had from a node", "node", node, "err", err)
@@ -150,6 +151,18 @@ func (p *pool) remember(save func([]store.Op) error) {
 	}
 	if err := save(ops); err != nil {
 		p.log.Warn("where the other nodes are could not be written down", "err", err)
+	}
+}
+
+// alone asks sooner than every minute while gossip shows nobody at all: after a start that is what a device finds that slept through a
+// change of keys. The time doubles up to a minute.
+func (p *pool) alone(ctx context.Context) {
+	switch {
+	case len(p.others()) > 0:
+		p.patience = 0
+	case time.Since(p.asked) >= p.patience && p.patience < time.Minute:
+		p.asked, p.patience = time.Now(), max(turnEvery, 2*p.patience)
+		p.lonely(ctx)
 	}
 }
 

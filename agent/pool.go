@@ -40,9 +40,11 @@ type pool struct {
 	bell    bell
 	meta    cluster.Meta // to begin with
 	turning time.Time    // since when a staged key waits; keep's own
+	asked   time.Time    // when it last asked others because gossip showed nobody; keep's own
 	log     *slog.Logger
 
-	once sync.Once
+	patience time.Duration // until it asks again; keep's own
+	once     sync.Once
 }
 
 // catalogState is under which name the catalog is spread.
