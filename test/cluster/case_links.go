@@ -20,7 +20,9 @@ func badLinks(t *trial) error {
 	}{
 		{"one_way", func() { t.net.Set("n1", "n2", lan.Fault{Block: true}) }},
 		{"loss_20", func() { t.net.Between(nodes, nodes, lan.Fault{Loss: 0.2}) }},
-		{"delay_200", func() { t.net.Between(nodes, append([]string{brokerHost}, nodes...), lan.Fault{Delay: 200 * time.Millisecond}) }},
+		{"delay_200", func() {
+			t.net.Between(nodes, append([]string{brokerHost}, nodes...), lan.Fault{Delay: 200 * time.Millisecond})
+		}},
 		{"loss_20_broker", func() { t.net.Between(nodes, []string{brokerHost}, lan.Fault{Loss: 0.2}) }},
 	} {
 		before := len(t.broker.Log())

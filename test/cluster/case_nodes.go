@@ -180,20 +180,11 @@ func keyring(t *trial) error {
 		return err
 	}
 	for range pick(t, 1, 2) {
-		if _, err := rest[0].mayfly("keyring", "rotate"); err != nil {
+		took, err := t.rotate(rest)
+		if err != nil {
 			return err
 		}
-		began := time.Now()
-		err := t.until(3*time.Minute, func() bool {
-			k, err := rest[0].client.Keyring(t.ctx)
-			return err == nil && len(k.Keys) > 1 && k.Keys[0].Created.After(began.Add(-time.Minute)) && everybodyUses(k.Keys[0].ID, rest, k.Nodes)
-		})
-		if err != nil {
-			k, _ := rest[0].client.Keyring(t.ctx)
-			text, _ := json.Marshal(k)
-			return fmt.Errorf("the key was not changed: %w: %s", err, text)
-		}
-		t.figures["rotation_ms"] = float64(time.Since(began).Milliseconds())
+		t.figures["rotation_ms"] = float64(took.Milliseconds())
 	}
 	if err := t.together(30*time.Second, rest...); err != nil {
 		return err
@@ -206,6 +197,28 @@ func keyring(t *trial) error {
 	return nil
 }
 
+// rotate changes the key of gossip and waits until nodes send with the new one.
+func (t *trial) rotate(nodes []*node) (time.Duration, error) {
+	before, err := nodes[0].client.Keyring(t.ctx)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if _, err := nodes[0].mayfly("keyring", "rotate"); err != nil {
+		return 0, err
+	}
+	var k admin.Keyring
+	err = t.until(3*time.Minute, func() bool {
+		k, err = nodes[0].client.Keyring(t.ctx)
+		return err == nil && k.Keys[0].ID != before.Keys[0].ID && everybodyUses(k.Keys[0].ID, nodes, k.Nodes)
+	})
+	if err != nil {
+		text, _ := json.Marshal(k)
+		return 0, fmt.Errorf("the key was not changed: %w: %s", err, text)
+	}
+	return time.Since(began), nil
+}
+
 // everybodyUses says whether nodes send with that key.
 func everybodyUses(key string, nodes []*node, holders []admin.KeyHolder) bool {
 	return !slices.ContainsFunc(nodes, func(n *node) bool {
@@ -213,18 +226,65 @@ func everybodyUses(key string, nodes []*node, holders []admin.KeyHolder) bool {
 	})
 }
 
-// revoked: who is shut out gets nothing any more, and the others go on.
+// revoked: who is shut out gets nothing any more, and the others go on. It is the owner, so that somebody has to take over from it.
 func revoked(t *trial) error {
 	if err := t.flowing(5, 200); err != nil {
 		return err
 	}
-	out, rest := t.nodes[4], t.nodes[:4]
-	if err := t.lendKey(out); err != nil { // the thief has the operator's key too, as long as it is not exchanged
+	out, err := t.ownerBesides(t.nodes[0])
+	if err != nil {
 		return err
 	}
+	if err := t.lendKey(out); err != nil { // the thief has the operator's key too, until that is exchanged
+		return err
+	}
+	if err := t.until(90*time.Second, func() bool { return slices.Equal(t.owners(relay.name), []*node{out}) }); err != nil {
+		t.noted("the owner did not get the trigger back in time")
+	}
+	rest := slices.DeleteFunc(slices.Clone(t.nodes), func(n *node) bool { return n == out })
+	t.flow.mark()
 	if _, err := rest[0].mayfly("nodes", "revoke", out.name, "--yes"); err != nil {
 		return err
 	}
+	if err := t.shutOut(out, rest); err != nil {
+		return err
+	}
+	for _, restart := range []bool{false, true} {
+		if restart {
+			if err := errors.Join(out.end(syscall.SIGTERM), out.start()); err != nil {
+				return err
+			}
+			_ = out.ready() // perhaps it refuses to be, which is as good
+		}
+		if err := t.givenNothing(out, rest, map[bool]string{false: "after", true: "later"}[restart]); err != nil {
+			return err
+		}
+	}
+	if err := t.together(30*time.Second, rest...); err != nil {
+		return err
+	}
+	if _, err := t.through(10 * time.Second); err != nil {
+		return err
+	}
+	t.settle(30 * time.Second)
+	return nil
+}
+
+// ownerBesides makes somebody else than n the relay's owner, and returns who it is.
+func (t *trial) ownerBesides(n *node) (*node, error) {
+	now, err := t.owner(relay.name)
+	if err != nil || now != n {
+		return now, err
+	}
+	if _, err := t.handover(n, true); err != nil {
+		return nil, err
+	}
+	return t.owner(relay.name)
+}
+
+// shutOut waits until nobody of rest sees a node any more, until one of them has its trigger, and until it sees nobody because the key
+// was changed.
+func (t *trial) shutOut(out *node, rest []*node) error {
 	began := time.Now()
 	err := t.until(30*time.Second, func() bool {
 		for _, n := range rest {
@@ -238,36 +298,44 @@ func revoked(t *trial) error {
 		return fmt.Errorf("the others still see who was revoked: %w", err)
 	}
 	t.figures["shut_out_ms"] = float64(time.Since(began).Milliseconds())
-	for _, restart := range []bool{false, true} {
-		if restart {
-			if err := errors.Join(out.end(syscall.SIGTERM), out.start()); err != nil {
-				return err
-			}
-			_ = out.ready() // perhaps it refuses to be, which is as good
-		}
-		name := map[bool]string{false: "after", true: "later"}[restart]
-		if err := t.deploy(rest[0], guest{name: name, source: relay.source}); err != nil {
-			return err
-		}
-		if err := t.deployed(name, 10*time.Second, rest...); err != nil {
-			return err
-		}
-		t.sleep(pick(t, 3*time.Second, 30*time.Second))
-		if has, err := out.has(name); err == nil && has {
-			t.fault("who was revoked was given %q, deployed afterwards (restarted: %v)", name, restart)
-		}
-		_ = t.deploy(out, guest{name: "smuggled", source: relay.source})
-		t.sleep(2 * time.Second)
-		if err := t.removed("smuggled", 0, rest...); err != nil {
-			t.fault("what the revoked node deploys reaches the others: %v", err)
-		}
-		if alive, err := out.sees(); err == nil && len(alive) > 1 {
-			t.noted("who was revoked sees %d members (restarted: %v)", len(alive), restart)
-		}
+	err = t.until(2*time.Minute, func() bool {
+		return slices.ContainsFunc(rest, func(n *node) bool { return n.owns(relay.name) }) && !out.owns(relay.name)
+	})
+	if err != nil {
+		return fmt.Errorf("who was revoked keeps the trigger: %w", err)
 	}
-	if err := t.together(30*time.Second, rest...); err != nil {
+	t.figures["trigger_moved_ms"] = float64(time.Since(began).Milliseconds())
+	if _, err := t.rotate(rest); err != nil {
 		return err
 	}
-	t.settle(30 * time.Second)
+	err = t.until(2*time.Minute, func() bool {
+		alive, err := out.sees()
+		return err != nil || len(alive) <= 1
+	})
+	if err != nil {
+		return fmt.Errorf("who was revoked still sees others: %w", err)
+	}
+	t.figures["blind_ms"] = float64(time.Since(began).Milliseconds())
+	return nil
+}
+
+// givenNothing checks that what is deployed now does not reach a node, nor what it deploys the others.
+func (t *trial) givenNothing(out *node, rest []*node, name string) error {
+	if err := t.deploy(rest[0], guest{name: name, source: relay.source}); err != nil {
+		return err
+	}
+	if err := t.deployed(name, 10*time.Second, rest...); err != nil {
+		return err
+	}
+	if err := t.deploy(out, guest{name: "smuggled", source: relay.source}); err != nil {
+		t.noted("it cannot deploy at its own door either: %v", err)
+	}
+	t.sleep(pick(t, 5*time.Second, 60*time.Second))
+	if has, err := out.has(name); err == nil && has {
+		t.fault("who was revoked was given %q, deployed afterwards", name)
+	}
+	if err := t.removed("smuggled", 0, rest...); err != nil {
+		t.fault("what the revoked node deploys reaches the others: %v", err)
+	}
 	return nil
 }

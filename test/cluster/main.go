@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "", "directory for what failed cases leave; default: below the directory of -out")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of mayflyd and mayfly")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
-	flag.BoolVar(&o.debug, "debug", false, "agents log what only developers want to know")
+	flag.BoolVar(&o.debug, "debug", false, "agents log what only developers want to know, and their logs are kept")
 	flag.Parse()
 	o.short = os.Getenv("SHORT") != ""
 	log.SetFlags(0)
@@ -159,6 +159,8 @@ func (w *workshop) one(c ordeal) result {
 	if !r.OK {
 		again := fmt.Sprintf("SHORT=%s go run ./test/cluster -only '^%s$' -seed %d", os.Getenv("SHORT"), c.name, w.seed)
 		fmt.Printf("         again: make build && %s\n", strings.TrimPrefix(again, "SHORT= "))
+	}
+	if !r.OK || w.debug {
 		w.save(t)
 	}
 	_ = os.RemoveAll(t.dir) // below w.dir, which goes too

@@ -287,10 +287,14 @@ func (t *trial) settle(patience time.Duration) {
 }
 
 // fault notes what fails the case.
-func (t *trial) fault(format string, args ...any) { t.faults = append(t.faults, fmt.Sprintf(format, args...)) }
+func (t *trial) fault(format string, args ...any) {
+	t.faults = append(t.faults, fmt.Sprintf(format, args...))
+}
 
 // noted adds a line to what is printed of the case.
-func (t *trial) noted(format string, args ...any) { t.notes = append(t.notes, fmt.Sprintf(format, args...)) }
+func (t *trial) noted(format string, args ...any) {
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
 
 // kicked counts how often the broker ended a session's connection for another one, and says whose.
 func (t *trial) kicked() (n int) {
