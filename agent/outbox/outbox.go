@@ -165,6 +165,9 @@ func (o *Outbox) check(msgs []event.Message) error {
 	return nil
 }
 
+// Check returns the error of class reject that Send would return for msgs.
+func (o *Outbox) Check(msgs []event.Message) error { return o.check(msgs) }
+
 // Send publishes msgs. done is called once: with nil when all are confirmed, with an error when the outbox stopped first or a
 // broker will never take one of them. With an error nothing is sent and done is not called: class reject for a message that can
 // never leave, class overload when too much waits. The slice is copied, the bytes are not. done must not block; it may be

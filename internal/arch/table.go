@@ -59,14 +59,15 @@ func rows() []Row {
 		{"agent/outbox", with("store"), "publishes that wait; who publishes is an interface"},
 		{"agent/meter", with("store"), "the usage ledger"},
 		{"agent/ownership", []string{"event", "function", "triggers"}, "who has a trigger's session: it knows members, sessions and publishers by interface only"},
+		{"agent/changelog", with("triggers", "store"), "state that follows its trigger: who publishes and who subscribes are interfaces"},
 		{"agent/egress", words, "requests that leave: who asks is checked elsewhere"},
 		{
-			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter"),
+			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/changelog"),
 			"the router: engine, peers and catalog are interfaces it declares itself",
 		},
 		{
 			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/gateway/issuer", "triggers/cron",
-				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/ownership", "agent/egress",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/ownership", "agent/changelog", "agent/egress",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
 			"the composition root: everything but the commands",
