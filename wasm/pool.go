@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,7 +254,7 @@ func (p *pool) freeAll() {
 				p.drop(pl)
 				pl.state.Store(placeFree)
 			}
-			time.Sleep(time.Microsecond) // somebody is about to see that it is too late
+			runtime.Gosched() // somebody is about to see that it is too late
 		}
 		pl.inst.Free()
 	}

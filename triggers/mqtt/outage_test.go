@@ -61,7 +61,10 @@ func TestBrokerDownAtStart(t *testing.T) {
 	}
 	s := session(t, at(broker.URL()), sub("in"), &notes{})
 	start(t, func(ctx context.Context) error { return s.Run(ctx, newBasket()) })
-	eventually(t, "refused is reported", func() bool { st := s.Status(); return st.Err != nil && st.Err.Kind == "refused" && st.Attempts > 0 && time.Since(st.ErrAt) < time.Hour })
+	eventually(t, "refused is reported", func() bool {
+		st := s.Status()
+		return st.Err != nil && st.Err.Kind == "refused" && st.Attempts > 0 && time.Since(st.ErrAt) < time.Hour
+	})
 	if err := broker.Start(); err != nil {
 		t.Fatal(err)
 	}
