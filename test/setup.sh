@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that this machine has what a make target needs, and installs what is missing from Debian's packages.
 #
-#   test/setup.sh run|test|check
+#   test/setup.sh run|test|hosts|check
 #
 # Go and a C compiler are asked for, not installed: which ones is your decision.
 set -euo pipefail
@@ -58,6 +58,10 @@ need_tests() {
 	want systemd "systemd-analyze, which judges the unit" has systemd-analyze
 }
 
+need_hosts() {
+	want iproute2 "network namespaces" has ip
+}
+
 need_check() {
 	want gcc-aarch64-linux-gnu "the agent for arm64" has aarch64-linux-gnu-gcc
 	want libc6-dev-arm64-cross "the agent for arm64" test -e /usr/aarch64-linux-gnu/include/stdio.h
@@ -91,9 +95,10 @@ install() {
 case ${1:-} in
 run) need_go ;;
 test) need_go && need_tests ;;
+hosts) need_go && need_tests && need_hosts ;;
 check) need_go && need_tests && need_check ;;
 *)
-	echo "usage: test/setup.sh run|test|check" >&2
+	echo "usage: test/setup.sh run|test|hosts|check" >&2
 	exit 2
 	;;
 esac
