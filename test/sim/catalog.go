@@ -42,7 +42,7 @@ func simulateCatalog(t *testing.T, n int) []row {
 	time.Sleep(time.Minute) // what so many changes have to say
 
 	before, calls := s.Sent(), s.Called()
-	idle := 5 * time.Minute
+	idle := idleWindow(n)
 	time.Sleep(idle)
 	per := idle.Seconds() * float64(n)
 	after, called := s.Sent(), s.Called()

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mayfly/cluster"
 	"mayfly/cluster/clustertest"
 	"mayfly/internal/simnet"
 )
@@ -127,6 +129,20 @@ func (r *report) put(f row) {
 	r.rows = append(r.rows, f)
 }
 
+// idleWindow is how long to look at idle nodes: about ten minutes, and a whole number of the times between two exchanges of states, which
+// grow with the number of members. Nodes that started together exchange at about the same time, so that any other window has some too
+// many or too few.
+func idleWindow(n int) time.Duration {
+	every := 75 * time.Second
+	if n < cluster.SmallSite {
+		every = time.Minute
+	}
+	if n > 32 { // as memberlist stretches it
+		every *= time.Duration(math.Ceil(math.Log2(float64(n))-math.Log2(32)) + 1)
+	}
+	return every * ((10*time.Minute + every - 1) / every)
+}
+
 // simulate lets a site of n nodes form, idle, spread, part and heal, and lose a node.
 func simulate(t *testing.T, n int) []row {
 	r := &report{n: n}
@@ -137,13 +153,10 @@ func simulate(t *testing.T, n int) []row {
 	time.Sleep(time.Minute)
 
 	lost, stop := s.Losses()
-	minutes := 10
-	if n >= 1000 {
-		minutes = 2
-	}
-	packets, streams := s.Idle(time.Duration(minutes) * time.Minute)
+	window := idleWindow(n)
+	packets, streams := s.Idle(window)
 	stop()
-	r.at(fmt.Sprintf("members thought dead in %d minutes", minutes), float64(lost.Load()), "", 0)
+	r.at(fmt.Sprintf("members thought dead in %v", window), float64(lost.Load()), "", 0)
 	r.at("sent by an idle node, packets", packets, "B/s", 400)
 	r.at("sent by an idle node, packets and streams", packets+streams, "B/s", idleMost(n))
 
