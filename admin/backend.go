@@ -15,6 +15,7 @@ import (
 // handed over belong to the receiver.
 type Backend struct {
 	Functions   Functions
+	Releases    Releases
 	Invoker     Invoker
 	DeadLetters DeadLetters
 	Bus         Bus
@@ -51,6 +52,8 @@ type Deployment struct {
 	Module   []byte            // not checked yet
 	Digest   function.Digest   // of Module
 	DryRun   bool
+
+	Canary *function.CanaryRules // it is to be on trial beside the deployed version; nil = it replaces it
 }
 
 // Invoker runs events made by hand.

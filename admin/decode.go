@@ -117,7 +117,12 @@ func (d *DeployRequest) deployment(module []byte) (Deployment, error) {
 	if err != nil {
 		return Deployment{}, &function.Error{Op: "read", Subject: "manifest", Class: function.ClassReject, Kind: KindInvalid, Err: err}
 	}
-	return Deployment{Manifest: m, Source: []byte(d.Manifest), Module: module, Digest: function.DigestOf(module), DryRun: d.DryRun}, nil
+	if d.Canary != nil {
+		if err := d.Canary.Check(); err != nil {
+			return Deployment{}, invalid(err)
+		}
+	}
+	return Deployment{Manifest: m, Source: []byte(d.Manifest), Module: module, Digest: function.DigestOf(module), DryRun: d.DryRun, Canary: d.Canary}, nil
 }
 
 // applySettings replaces values of [config]. Only keys the manifest has can be set: a misspelt one would be ignored by

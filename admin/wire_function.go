@@ -32,6 +32,7 @@ type Function struct {
 	LastError   *Error    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	Manifest    string    `json:"manifest,omitempty"` // as it was sent; left out of lists
+	Canary      string    `json:"canary,omitempty"`   // version on trial beside it; mayfly canary status says more
 	Config      []Attr    `json:"config,omitempty"`   // [config] with the settings it was deployed with; left out of lists
 }
 
@@ -67,6 +68,8 @@ type DeployRequest struct {
 	Manifest string            `json:"manifest"`      // text of function.toml
 	Set      map[string]string `json:"set,omitempty"` // replaces values of [config]
 	DryRun   bool              `json:"dry_run,omitempty"`
+
+	Canary *function.CanaryRules `json:"canary,omitempty"` // put it on trial beside the deployed version instead of replacing it
 
 	AllowNewPermissions bool `json:"allow_new_permissions,omitempty"` // beyond those of the deployed version; else KindPermission
 }

@@ -73,6 +73,8 @@ type Agent struct {
 	egress   *egress.Client
 	reconcil sync.Mutex // one reconciliation at a time
 	ready    readiness
+	keeping  atomic.Pointer[keptModules]
+	trials   canaries
 }
 
 // Options are what an agent is told besides its configuration.
@@ -280,7 +282,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 		return err
 	}
 	backend := admin.Backend{
-		Functions: a, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
+		Functions: a, Releases: releases{a}, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
 		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Access: a.access,
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {

@@ -88,7 +88,7 @@ func (a *Agent) obey(ctx context.Context, w wish) {
 	a.pool.gossip.UpdateMeta(func(m *cluster.Meta) { m.Draining = w.Drain })
 	n := catalog.Node{
 		Name: a.cfg.Node.Name, Zone: a.cfg.Cluster.Zone, Labels: labels, Version: a.version, Arch: runtime.GOARCH, OS: runtime.GOOS,
-		Capabilities: a.capabilities(),
+		Capabilities: a.capabilities(), Canaries: reportsFor(a.trials.told()),
 	}
 	if err = a.catalog.PutNode(ctx, n); err != nil && ctx.Err() == nil {
 		a.log.Warn("the other nodes cannot be told what this node is; trying again", "err", err)
@@ -124,7 +124,7 @@ func (a *Agent) forget(name string) error {
 		}
 	}
 	for _, m := range a.modules.List() {
-		if !a.deployed(m.Digest) {
+		if !a.wanted(m.Digest) {
 			if err := a.modules.Remove(m.Digest); err != nil {
 				return err
 			}
@@ -145,9 +145,11 @@ func (a *Agent) prefetch(ctx context.Context) error {
 			if ctx.Err() != nil || !slices.Contains(placement.RingOf(f, view).Members, placement.Here) {
 				continue
 			}
-			if err := a.engine.Load(ctx, f); err != nil {
-				missing = true
-				a.log.Debug("a module is not ready here yet", "function", f.Name(), "err", err)
+			for _, f := range loadable(f) {
+				if err := a.engine.Load(ctx, f); err != nil {
+					missing = true
+					a.log.Debug("a module is not ready here yet", "function", f.Name(), "err", err)
+				}
 			}
 		}
 		wait := time.NewTimer(time.Hour)

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"mayfly/admin"
 	"mayfly/agent/placement"
+	"mayfly/agent/release"
 	"mayfly/function"
 	"mayfly/store"
 	"mayfly/triggers/cron"
@@ -27,6 +30,12 @@ func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(ad
 	if err := a.acceptable(&f); err != nil {
 		return admin.Function{}, err
 	}
+	if d.Canary != nil {
+		f.Trial = true
+		if _, err := a.beside(&f); err != nil {
+			return admin.Function{}, err
+		}
+	}
 	progress(admin.Progress{Stage: admin.StageCompile, Note: fmt.Sprintf("%d bytes for %s", len(d.Module), runtime.GOARCH)})
 	info, err := a.engine.Compile(ctx, d.Module, admission.Limits{Memory: d.Manifest.Limits.Memory, ABI: d.Manifest.Module.ABI})
 	if err == nil {
@@ -40,10 +49,10 @@ func (a *Agent) Deploy(ctx context.Context, d admin.Deployment, progress func(ad
 		note = "compiled before"
 	}
 	progress(admin.Progress{Stage: admin.StageStore, Note: note})
-	if err := a.modules.Put(d.Digest, bytes.NewReader(d.Module), a.deployed); err != nil {
+	if err := a.keepModule(&d); err != nil {
 		return admin.Function{}, err
 	}
-	put, err := a.catalog.Put(ctx, f)
+	put, err := a.put(ctx, &f, d.Canary)
 	if err != nil {
 		return admin.Function{}, err
 	}
@@ -66,14 +75,17 @@ func (a *Agent) acceptable(f *function.Function) error {
 	return a.catalog.Snapshot().Check(f)
 }
 
-// deployed says whether a module belongs to a deployed function.
-func (a *Agent) deployed(d function.Digest) bool {
-	for _, f := range a.catalog.List() {
-		if f.Module == d {
-			return true
+// put makes f the deployed function, or the one on trial beside it.
+func (a *Agent) put(ctx context.Context, f *function.Function, trial *function.CanaryRules) (*function.Function, error) {
+	if trial != nil {
+		return a.beginTrial(ctx, f, *trial)
+	}
+	if old, ok := a.catalog.Get(f.Name()); ok && (old.Module != f.Module || !reflect.DeepEqual(old.Manifest, f.Manifest)) {
+		if err := a.remember(ctx, release.Of(old)); err != nil {
+			return nil, err
 		}
 	}
-	return false
+	return a.catalog.Put(ctx, *f)
 }
 
 // List implements admin.Functions.
@@ -114,6 +126,9 @@ func (a *Agent) find(name string) (*function.Function, error) {
 // has lost nothing but its state.
 func (a *Agent) Remove(ctx context.Context, name string) error {
 	if _, err := a.find(name); err != nil {
+		return err
+	}
+	if err := a.forgetHistory(ctx, name); err != nil {
 		return err
 	}
 	if err := a.catalog.Delete(ctx, name); err != nil {
@@ -165,6 +180,9 @@ func (a *Agent) shown(f *function.Function, c *counted) admin.Function {
 		if module.Digest == f.Module {
 			out.ModuleBytes = module.Size
 		}
+	}
+	if f.Canary != nil {
+		out.Canary = cmp.Or(f.Canary.Function.Manifest.Version, f.Canary.Function.Module.Short())
 	}
 	if c != nil {
 		c.into(&out)

@@ -166,6 +166,7 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 		a.subs.close()
 		return nil
 	})}
+	flow = append(flow, c.start("versions on trial", a.watchCanaries))
 	if a.pool != nil {
 		flow = append(flow, c.start("catalog's changes", a.follow), c.start("schedules' owners", a.watchSchedules))
 	}

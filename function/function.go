@@ -42,6 +42,9 @@ type Function struct {
 	Version  uint64    // of the catalog record; grows with every change
 	Deployed time.Time // when this version was deployed
 	Paused   bool      // triggers hold their events, nothing runs
+
+	Canary *Canary // a version on trial beside this one; nil = none
+	Trial  bool    // it is such a version itself: in a Canary, nowhere else
 }
 
 // Name returns the function's name, unique in the cluster.

@@ -76,11 +76,23 @@ func (e *Engine) Load(ctx context.Context, f *function.Function) error {
 	return nil
 }
 
-// Unload forgets the function of that name: what it keeps loaded is freed as soon as its calls end.
+// Unload forgets the function of that name, a version on trial too: what it keeps loaded is freed as soon as its calls end.
 func (e *Engine) Unload(name string) {
-	if r := (*e.residents.Load())[name]; r != nil {
-		e.retire(r)
+	for _, name := range []string{name, name + onTrial} {
+		if r := (*e.residents.Load())[name]; r != nil {
+			e.retire(r)
+		}
 	}
+}
+
+// onTrial follows the name of a version on trial: it is resident beside the other one, or each call would replace the other's.
+const onTrial = " on trial"
+
+func residentName(f *function.Function) string {
+	if f.Trial {
+		return f.Manifest.Name + onTrial
+	}
+	return f.Manifest.Name
 }
 
 // checkLimits refuses a function that asks for more than a slot has.
@@ -107,7 +119,7 @@ func (e *Engine) checkLimits(f *function.Function) error {
 
 // resident returns the function's resident, or nil when it is not loaded.
 func (e *Engine) resident(f *function.Function) *resident {
-	r := (*e.residents.Load())[f.Manifest.Name]
+	r := (*e.residents.Load())[residentName(f)]
 	if r == nil || r.spec != f {
 		return nil
 	}
@@ -138,7 +150,7 @@ func (e *Engine) unpin(r *resident) {
 // retire takes a resident out of the table; the last of its calls disposes of it.
 func (e *Engine) retire(r *resident) {
 	e.mu.Lock()
-	if name := r.spec.Name(); (*e.residents.Load())[name] == r {
+	if name := residentName(r.spec); (*e.residents.Load())[name] == r {
 		e.setResident(name, nil)
 	}
 	e.mu.Unlock()
@@ -178,14 +190,14 @@ func (e *Engine) admit(ctx context.Context, f *function.Function) (*resident, er
 	r := &resident{spec: f, module: m, pins: 1, reuse: f.Manifest.Module.Reuse && m.kind == function.ABIMayfly}
 	r.used.Store(int64(time.Since(e.zero)))
 	e.mu.Lock()
-	old := (*e.residents.Load())[f.Name()]
+	old := (*e.residents.Load())[residentName(f)]
 	if old != nil && old.spec == f { // somebody was faster
 		old.pins++
 		m.users--
 		e.mu.Unlock()
 		return old, nil
 	}
-	e.setResident(f.Name(), r)
+	e.setResident(residentName(f), r)
 	e.mu.Unlock()
 	if old != nil {
 		e.retire(old)

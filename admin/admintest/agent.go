@@ -41,6 +41,7 @@ type Agent struct {
 
 	mu        sync.Mutex
 	functions map[string]deployed
+	past      map[string][]deployed // newest first
 	letters   []admin.DeadLetter
 	subs      map[*subscriber]struct{}
 	retained  map[string]event.Message
@@ -51,6 +52,9 @@ type deployed struct {
 	admin.Function
 	module   []byte
 	manifest function.Manifest
+
+	trial *deployed // beside it
+	rules function.CanaryRules
 }
 
 type subscriber struct {
@@ -71,7 +75,7 @@ var (
 func New(now func() time.Time) *Agent {
 	a := &Agent{
 		Feeds: admin.NewFeeds(100, 100), Now: now, Stat: Healthy(now()),
-		functions: map[string]deployed{}, subs: map[*subscriber]struct{}{}, retained: map[string]event.Message{},
+		functions: map[string]deployed{}, past: map[string][]deployed{}, subs: map[*subscriber]struct{}{}, retained: map[string]event.Message{},
 	}
 	a.Site = newSite(a)
 	return a
@@ -80,7 +84,7 @@ func New(now func() time.Time) *Agent {
 // Backend returns all of a for a server.
 func (a *Agent) Backend() admin.Backend {
 	return admin.Backend{
-		Functions: a, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a,
+		Functions: a, Releases: Releases{a}, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a,
 		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep,
 	}
 }
@@ -115,7 +119,11 @@ func (a *Agent) Deploy(_ context.Context, d admin.Deployment, progress func(admi
 	}
 	if !d.DryRun {
 		progress(admin.Progress{Stage: admin.StageStore})
-		a.functions[f.Name] = deployed{f, d.Module, d.Manifest}
+		next := deployed{Function: f, module: d.Module, manifest: d.Manifest}
+		if d.Canary != nil {
+			return a.try(next, *d.Canary)
+		}
+		a.replace(next)
 	}
 	progress(admin.Progress{Stage: admin.StageReady})
 	return f, nil

@@ -27,7 +27,7 @@ func (d *Dispatcher) depart(l *lane, c placement.Choice, q *placement.Query) {
 	l.state, w.lane = laneRunning, l
 	l.unit.abroad++
 	d.away.running++
-	w.fn, w.skip, w.live, w.leave, w.to = l.unit.fn, t.skip, t.seq == 0, false, c
+	w.fn, w.trial, w.skip, w.live, w.leave, w.to = l.unit.version(t), l.unit.trial, t.skip, t.seq == 0, false, c
 	w.placed = placement.Decision{
 		Time: d.now(), Function: l.unit.name, Trigger: t.route.Trigger, Reason: c.Reason, Exec: q.Exec, Waited: d.now().Sub(t.received),
 		Eligible: q.Ring.Eligible, Filtered: q.Ring.Filtered, Candidates: q.Candidates(),

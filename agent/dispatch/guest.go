@@ -61,15 +61,19 @@ func (d *Dispatcher) admit(g *guestCall) error {
 	defer d.mu.Unlock()
 	name := g.call.Function.Name()
 	u := d.units[name]
+	var f *function.Function
+	if u != nil {
+		f = u.same(g.call.Function)
+	}
 	switch {
 	case d.closing, d.broken.Load():
 		return notHere(g.call, "stopping", errClosing)
-	case u == nil || u.fn == nil || u.fn.Module != g.call.Function.Module || u.fn.Version != g.call.Function.Version:
+	case f == nil:
 		return notHere(g.call, "version", errors.New("this version of the function is not deployed here"))
 	case u.fn.Paused:
 		return notHere(g.call, "paused", errors.New("the function is paused"))
 	}
-	g.call.Function = u.fn
+	g.call.Function = f
 	c, ok := placement.Local(u.fn, d.dep.View.View(u.fn))
 	switch {
 	case c.Reason == placement.ReasonState || c.Reason == placement.ReasonStranded:

@@ -22,6 +22,7 @@ type task struct {
 	home     verdict          // placement has decided for this node: it is not asked again before the next attempt
 	trace    *function.Result // gets a copy of the result
 	lane     uint64           // laneHash of its order key
+	hash     uint64           // what the versions of a trial share events by; 0 = nobody asked yet
 	received time.Time
 	window   *window // that it occupies at its sender; nil = none
 	place    uint64  // in window
@@ -121,6 +122,7 @@ type unit struct {
 	fence   fence  // of its state too
 	ring    *placement.Ring
 	ringOf  *function.Function // what ring is of
+	trial   *trial             // of a version beside fn
 }
 
 // maxLeaving bounds the lanes of a function that wait for a peer: the payload of what waits further back stays in the journal.
@@ -278,7 +280,7 @@ func (d *Dispatcher) step(w *worker, l *lane) {
 	l.state, w.lane = laneRunning, l
 	u.running++
 	d.busy++
-	w.fn, w.skip, w.live, w.leave = u.fn, t.skip, t.seq == 0, false
+	w.fn, w.trial, w.skip, w.live, w.leave = u.version(t), u.trial, t.skip, t.seq == 0, false
 	d.mu.Unlock()
 	wait := d.run(w, t)
 	d.mu.Lock()

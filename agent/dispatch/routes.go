@@ -67,6 +67,9 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 	for _, f := range functions {
 		d.unit(f.Name()).fn = f
 	}
+	for _, u := range d.units {
+		u.try()
+	}
 	for name, u := range d.units {
 		if u.fn == nil && u.running+u.ready+u.abroad+len(u.parked) == 0 && !d.holds(u) {
 			delete(d.units, name)

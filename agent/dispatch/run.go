@@ -15,10 +15,11 @@ import (
 
 // worker is what one goroutine reuses from call to call.
 type worker struct {
-	lane *lane              // being run; guarded by Dispatcher.mu
-	fn   *function.Function // current at the start of the step
-	skip bool               // the task was shed meanwhile
-	live bool               // the task was not in the journal at the start of the step
+	lane  *lane              // being run; guarded by Dispatcher.mu
+	fn    *function.Function // current at the start of the step
+	trial *trial             // that the function is part of
+	skip  bool               // the task was shed meanwhile
+	live  bool               // the task was not in the journal at the start of the step
 
 	leave   bool             // the task is not for this node's slots
 	courier bool             // it has no slot, only somewhere to go
@@ -231,6 +232,7 @@ func (d *Dispatcher) account(w *worker, t *task, run time.Duration) {
 // conclude acts on how a run ended. This is the only place where the class of a failure decides (promise D6).
 func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 	d.logged(w, t)
+	w.score(err)
 	if err == nil {
 		switch w.res.Outcome {
 		case function.Done:

@@ -91,7 +91,7 @@ func (c *Catalog) Get(name string) (*function.Function, bool) { return c.Snapsho
 // disk is busy, the change may still come true.
 func (c *Catalog) Put(ctx context.Context, f function.Function) (*function.Function, error) {
 	return c.changeFunction(ctx, "deploy", f.Name(), func(now *Snapshot, old *function.Function) (*function.Function, error) {
-		if old != nil && old.Module == f.Module && old.Paused == f.Paused && reflect.DeepEqual(old.Manifest, f.Manifest) {
+		if old != nil && old.Module == f.Module && old.Paused == f.Paused && old.Canary == nil && reflect.DeepEqual(old.Manifest, f.Manifest) {
 			return nil, errUnchanged
 		}
 		if err := now.Check(&f); err != nil {

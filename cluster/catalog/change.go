@@ -188,7 +188,7 @@ func (c *Catalog) changeFunction(ctx context.Context, op, name string,
 			b, err := json.Marshal(map[string]uint64{"replaces": replaces})
 			return b, true, err
 		}
-		b, err := json.Marshal(body{f.Manifest, f.Module.String(), f.Deployed, f.Paused, replaces})
+		b, err := json.Marshal(body{f.Manifest, f.Module.String(), f.Deployed, f.Paused, replaces, canaryOf(f)})
 		if err != nil {
 			err = refused(op, name, "manifest", err, "")
 		}

@@ -16,6 +16,8 @@ type Node struct {
 	Version      string   `json:"version"` // of the agent
 	Arch         string   `json:"arch,omitempty"`
 	OS           string   `json:"os,omitempty"`
+
+	Canaries []CanaryReport `json:"canaries,omitempty"` // what it says of versions on trial
 }
 
 // PutNode says what this node is, if that is not known already. Only the node itself writes its record, so neither the clock nor any other writer

@@ -22,6 +22,7 @@ const (
 	KindFunction   Kind = "function"   // a deployed function; the key is its name
 	KindNode       Kind = "node"       // what a node says about itself, its only writer; the key is its id
 	KindConfig     Kind = "config"     // settings of the cluster
+	KindHistory    Kind = "history"    // versions of a function that were deployed before; the key is its name
 	KindTrust      Kind = "trust"      // keys of operators
 	KindRevocation Kind = "revocation" // nodes that are no members any more; the key is the id
 	KindKeyring    Kind = "keyring"    // ids of the keys of gossip, never the keys

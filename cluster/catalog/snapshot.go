@@ -72,6 +72,7 @@ type body struct {
 	Deployed time.Time         `json:"deployed"`
 	Paused   bool              `json:"paused,omitempty"`
 	Replaces uint64            `json:"replaces,omitempty"` // the version its writer saw
+	Canary   *canary           `json:"canary,omitempty"`
 }
 
 func readFunction(r Record) (*function.Function, error) {
@@ -87,7 +88,8 @@ func readFunction(r Record) (*function.Function, error) {
 	if f.Name() != r.Key {
 		return nil, fmt.Errorf("its manifest is of %q", f.Name())
 	}
-	return f, nil
+	f.Canary, err = b.Canary.read(f)
+	return f, err
 }
 
 // replaces returns the version that the writer of a function's record saw before; ok is false when the record does not say.

@@ -22,6 +22,7 @@ type deployOptions struct {
 	spread  time.Duration
 	set     []string
 	from    registries
+	trial   trialOptions
 }
 
 func deployCommand(a *app) *cobra.Command {
@@ -38,8 +39,11 @@ not in time, and it gets there by itself later.
 A version that asks for permissions which the deployed one does not have is refused, unless you say that it shall have
 them. See mayfly plan and mayfly caps diff.
 
-A function in a registry is named by oci://HOST/REPOSITORY:TAG or, better, by @sha256:DIGEST: what is deployed is what the tag
-meant at that moment, and its digest is told. See mayfly push.`,
+A function in a registry is named by oci://HOST/REPOSITORY:TAG or, better, by @sha256:DIGEST: what is deployed is what
+the tag meant at that moment, and its digest is told. See mayfly push.
+
+With --canary it is on trial beside the deployed version, see mayfly canary. What it replaces stays in the history, see
+mayfly rollback.`,
 		Example: `  mayfly deploy examples/convert
   mayfly deploy --dry-run                 everything that could fail, without changing anything
   mayfly deploy --set limit_c=80 --wait
@@ -54,6 +58,7 @@ meant at that moment, and its digest is told. See mayfly push.`,
 	flags.DurationVar(&o.spread, "nodes-timeout", 10*time.Second, "how long every live node of the cluster may take to have it (0 = do not wait)")
 	flags.BoolVar(&o.allow, "allow-new-permissions", false, "let it have permissions that the deployed version does not have")
 	flags.StringArrayVar(&o.set, "set", nil, "replace a value of [config]: KEY=VALUE (repeatable)")
+	o.trial.flags(flags)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.deploy(cmd.Context(), argOr(args, "."), o, *out)
@@ -66,12 +71,16 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	if err != nil {
 		return err
 	}
+	rules, err := o.trial.asked()
+	if err != nil {
+		return err
+	}
 	p, module, err := a.open(ctx, arg, o.from)
 	if err != nil {
 		return err
 	}
 	began := a.Now()
-	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun, AllowNewPermissions: o.allow}
+	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun, AllowNewPermissions: o.allow, Canary: rules}
 	f, err := a.client.Deploy(ctx, req, module, func(s admin.Progress) {
 		a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
 	})
@@ -86,14 +95,22 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	if err != nil {
 		return err
 	}
-	did := "deployed"
-	if o.dryRun {
+	version, did := f.Version, "deployed"
+	switch {
+	case o.dryRun:
 		did = "could be deployed; nothing was changed"
+	case rules != nil:
+		version, did = p.manifest.Version, fmt.Sprintf("on trial with %d %% of the events", rules.Percent)
 	}
-	a.note("%s %s %s%s in %s", f.Name, f.Version, did, nodes, micros(a.Now().Sub(began).Microseconds()))
+	a.note("%s %s %s%s in %s", f.Name, version, did, nodes, micros(a.Now().Sub(began).Microseconds()))
+	return one(a, out, a.deployedView(), f)
+}
+
+// deployedView shows a function that was just deployed.
+func (a *app) deployedView() view[admin.Function] {
 	v := functionView(a)
 	v.detail = func(w io.Writer, f admin.Function, _ bool) { a.deployLine(w, f) }
-	return one(a, out, v, f)
+	return v
 }
 
 // deployLine says how the function is now and, when it is not well, what to type.
@@ -103,6 +120,9 @@ func (a *app) deployLine(w io.Writer, f admin.Function) {
 		fmt.Fprintf(w, ": %s", escape(f.Reason))
 	}
 	fmt.Fprintln(w)
+	if f.Canary != "" {
+		fmt.Fprintf(w, "  beside it %s is on trial: mayfly canary status %s\n", escape(f.Canary), escape(f.Name))
+	}
 	for _, t := range f.Triggers {
 		fmt.Fprintf(w, "  %s %s\n", escape(t.Name), escape(t.Spec))
 	}

@@ -19,7 +19,7 @@ func fnCommand(a *app) *cobra.Command {
 		Long:    "What is deployed on the agent, how it is doing, and how to stop it.",
 		Example: "  mayfly fn ls\n  mayfly fn show overheat",
 	}
-	cmd.AddCommand(fnList(a), fnShow(a), fnRemove(a), fnPause(a, true), fnPause(a, false))
+	cmd.AddCommand(fnList(a), fnShow(a), fnHistory(a), fnRemove(a), fnPause(a, true), fnPause(a, false))
 	return cmd
 }
 
@@ -53,6 +53,9 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 	state := a.paint(f.State)
 	fmt.Fprintf(w, "%-12s  %s\n", "function", escape(f.Name))
 	fmt.Fprintf(w, "%-12s  %s\n", "state", state)
+	if f.Canary != "" {
+		fields(w, "on trial", f.Canary+", see: mayfly canary status "+f.Name)
+	}
 	fields(w, "reason", f.Reason, "next", f.Hint, "version", f.Version, "about", f.Description,
 		"deployed", fmt.Sprintf("%s ago, revision %d", a.age(f.Deployed), f.Revision),
 		"module", fmt.Sprintf("%s, %s, %s", f.Digest, size(f.ModuleBytes), f.ABI))

@@ -32,7 +32,7 @@ func leaves(cmd *cobra.Command) map[string]*cobra.Command {
 // because its output has a form of its own.
 func TestEveryReadVerbHasOutputFormats(t *testing.T) {
 	without := map[string]string{
-		"fn rm": "writes", "fn pause": "writes", "fn resume": "writes", "dlq replay": "writes", "dlq drop": "writes",
+		"fn rm": "writes", "fn pause": "writes", "fn resume": "writes", "canary promote": "writes", "canary abort": "writes", "dlq replay": "writes", "dlq drop": "writes",
 		"pub": "writes", "build": "writes", "man": "manual pages", "config check": "the agent's program prints faults",
 		"completion bash": "a script", "completion zsh": "a script", "completion fish": "a script", "completion powershell": "a script",
 		"token revoke": "writes", "access revoke": "writes", "nodes label": "writes", "nodes drain": "writes", "nodes revoke": "writes",

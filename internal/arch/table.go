@@ -57,6 +57,7 @@ func rows() []Row {
 		{"agent/placement", words, "a pure function over the cluster view"},
 		{"agent/journal", with("store", "triggers"), "durable events; what runs them is not its business"},
 		{"agent/outbox", with("store"), "publishes that wait; who publishes is an interface"},
+		{"agent/release", []string{"function"}, "versions and verdicts as values; who deploys them is not its business"},
 		{"agent/meter", with("store"), "the usage ledger"},
 		{"agent/ownership", []string{"event", "function", "triggers"}, "who has a trigger's session: it knows members, sessions and publishers by interface only"},
 		{"agent/changelog", with("triggers", "store"), "state that follows its trigger: who publishes and who subscribes are interfaces"},
@@ -67,7 +68,7 @@ func rows() []Row {
 		},
 		{
 			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/gateway/issuer", "triggers/cron",
-				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/ownership", "agent/changelog", "agent/egress",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/release", "agent/meter", "agent/ownership", "agent/changelog", "agent/egress",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
 			"the composition root: everything but the commands",
