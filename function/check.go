@@ -136,10 +136,12 @@ func (c checker) mqtt(t *MQTTTrigger, path string) {
 	if strings.ContainsAny(t.Shared, "/+#") {
 		c.Fault(path+".shared", "a share name has no /, + or #", "")
 	}
+	c.flow(t, path)
 	captures := t.Topic.Names()
 	if c.Faulty(path + ".topic") {
 		return // which captures there are is not known
 	}
+	c.reply(t, path)
 	if !c.Faulty(path + ".order") {
 		_, err := extract.Parse(t.Order, captures)
 		c.issue(path+".order", withHint(err, captures))

@@ -86,6 +86,12 @@ const (
 	OverflowShed  Overflow = "shed-oldest"
 )
 
+// Coalesce says which of a trigger's waiting events of one order key stand for all of them. The zero value: each for itself.
+type Coalesce string
+
+// CoalesceLatest lets only the newest run.
+const CoalesceLatest Coalesce = "latest"
+
 // Order keys that are not extractors.
 const (
 	OrderTopic = "topic"
@@ -105,6 +111,10 @@ type MQTTTrigger struct {
 	When     string        `json:"when,omitempty"`    // expression over json, topic, qos, retained, captures; "" = always
 	Overflow Overflow      `json:"overflow" default:"spill" words:"spill|hold|shed-oldest"`
 	Shared   string        `json:"shared,omitempty"` // $share group; opt-in, lossy, documented so
+	Rate     Rate          `json:"rate,omitzero" doc:"Events run at most so often, such as \"10/s\" or \"600/m\"; those above wait, of QoS 0 they are shed."`
+	Burst    int           `json:"burst,omitempty" min:"1" max:"100000" doc:"So many may run at once after a pause; default 1."`
+	Coalesce Coalesce      `json:"coalesce,omitempty" words:"latest" doc:"Of the events of one order key that wait only the newest runs."`
+	Reply    bool          `json:"reply,omitempty" doc:"The response is published: the topic's level \"call\" becomes \"result\", or \"error\" when it failed."`
 }
 
 // HTTPTrigger binds a function to a route of the gateway.

@@ -78,11 +78,7 @@ func (s *Snapshot) loop(f *function.Function) []step {
 
 // triggers says whether something that from may publish triggers to.
 func triggers(from, to *function.Function) (step, bool) {
-	may := from.Manifest.Permissions.Publish
-	if topic := from.Manifest.Retry.DeadLetter; topic != "" {
-		may = append(slices.Clip(may), topic)
-	}
-	for _, permission := range may {
+	for _, permission := range from.Manifest.MayPublish() {
 		for i := range to.Manifest.MQTT {
 			if filter := to.Manifest.MQTT[i].Topic.Filter(); filter != "" && event.Overlaps(permission, filter) {
 				return step{from.Name(), permission, to.Name(), to.Manifest.MQTT[i].Topic.String()}, true

@@ -106,7 +106,7 @@ func byName(a, b *function.Function) int { return strings.Compare(a.Name(), b.Na
 func circling(order []*function.Function) []*function.Function {
 	var left []*function.Function
 	for _, f := range order {
-		if m := &f.Manifest; !m.Permissions.Loop && len(m.MQTT) > 0 && (len(m.Permissions.Publish) > 0 || m.Retry.DeadLetter != "") {
+		if m := &f.Manifest; !m.Permissions.Loop && len(m.MQTT) > 0 && len(m.MayPublish()) > 0 {
 			left = append(left, f)
 		}
 	}
