@@ -120,6 +120,7 @@ func modules() []ThirdParty {
 		{"github.com/spf13/pflag", []string{"cmd/mayfly"}, "only the command line has verbs"},
 		{"github.com/goccy/go-yaml", []string{"cmd/mayfly"}, "only the command line prints YAML"},
 		{"github.com/cespare/xxhash", nil, ""},
+		{"github.com/anishathalye/porcupine", []string{"test/torture/register"}, "go through package test/torture/register"},
 		{"golang.org/x/sys", nil, ""},
 		{"golang.org/x/sync", nil, ""},
 	}
