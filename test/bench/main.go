@@ -43,7 +43,7 @@ type group struct {
 }
 
 func main() {
-	only := flag.String("only", "", "regular expression of the groups to run: sandbox, start, disk, mqtt, latency, gateway, soak")
+	only := flag.String("only", "", "regular expression of the groups to run: sandbox, router, start, disk, mqtt, latency, gateway, soak")
 	out := flag.String("out", "out/bench.json", "where the figures go")
 	flag.Parse()
 	log.SetFlags(0)
@@ -67,6 +67,7 @@ func run(only, out string) error {
 	b := &bench{ctx: ctx, short: os.Getenv("SHORT") != "", dir: dir, bin: "bin"}
 	groups := []group{
 		{"sandbox", (*bench).sandbox},
+		{"router", (*bench).router},
 		{"start", (*bench).starts},
 		{"disk", (*bench).disk},
 		{"mqtt", (*bench).throughput},
