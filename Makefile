@@ -10,7 +10,7 @@ SIZES   ?= 30,100,300
 .PHONY: help run cluster-demo cluster-test test check bench torture build cross install fuzz sim
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: ## build, start an agent in a temporary directory and show a function at work; ARGS=--once ends by itself
 	@test/setup.sh run

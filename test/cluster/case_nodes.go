@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mayfly/admin"
+	"mayfly/test/cluster/lan"
 )
 
 // served is the relay with an address of its own.
@@ -27,7 +28,7 @@ func cable(t *trial) error {
 	if err := errors.Join(t.deploy(t.nodes[0], served), t.deployed(served.name, 10*time.Second, t.nodes...)); err != nil {
 		return err
 	}
-	if code, text := n.get(n, "127.0.0.1:"+gatewayPort, "/served"); code != http.StatusOK {
+	if code, text := n.get(n.host, "127.0.0.1:"+gatewayPort, "/served"); code != http.StatusOK {
 		return fmt.Errorf("before anything happened: %d %s", code, text)
 	}
 	if err := errors.Join(n.kill(), n.host.Readdress(""), n.host.Cable(false)); err != nil {
@@ -39,7 +40,7 @@ func cable(t *trial) error {
 	}
 	var last string
 	err := t.until(20*time.Second, func() bool {
-		code, text := n.get(n, "127.0.0.1:"+gatewayPort, "/served")
+		code, text := n.get(n.host, "127.0.0.1:"+gatewayPort, "/served")
 		last = fmt.Sprintf("%d %s", code, text)
 		return code == http.StatusOK
 	})
@@ -64,11 +65,11 @@ func cable(t *trial) error {
 }
 
 // get asks a gateway for a page, from a host.
-func (n *node) get(from *node, address, path string) (code int, text string) {
+func (n *node) get(from *lan.Host, address, path string) (code int, text string) {
 	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return from.host.Dial(ctx, network, address)
+			return from.Dial(ctx, network, address)
 		},
 	}}
 	r, err := http.NewRequestWithContext(n.t.ctx, http.MethodGet, "http://"+address+path, http.NoBody)

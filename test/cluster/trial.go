@@ -33,6 +33,7 @@ type trial struct {
 	dir  string
 
 	net    *lan.Switch
+	lab    *lan.Host // this process
 	broker *mosquitto.Broker
 	nodes  []*node
 	flow   *flow
@@ -53,7 +54,8 @@ func newTrial(w *workshop, name string) *trial {
 // world makes the network, the broker and n agents that know nothing of each other.
 func (t *trial) world(n int) error {
 	t.net = lan.NewSwitch(t.seed)
-	if _, err := lan.Here(t.net, "lab", labAddress); err != nil {
+	var err error
+	if t.lab, err = lan.Here(t.net, "lab", labAddress); err != nil {
 		return err
 	}
 	at, err := lan.NewHost(t.net, brokerHost, brokerIP)
@@ -293,7 +295,7 @@ func (t *trial) fault(format string, args ...any) {
 
 // noted adds a line to what is printed of the case.
 func (t *trial) noted(format string, args ...any) {
-	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+	t.notes = append(t.notes, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 // kicked counts how often the broker ended a session's connection for another one, and says whose.

@@ -7,6 +7,7 @@ package lan
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -33,6 +34,7 @@ type Switch struct {
 	faults map[pair]Fault
 	lines  map[pair]*line
 	count  map[pair]*traffic
+	taps   func(from, to string, frame []byte)
 	rng    *rand.Rand // guarded by dice
 	dice   sync.Mutex
 	ended  chan struct{}
@@ -106,6 +108,26 @@ func (s *Switch) Unplug(name string, out bool) {
 	}
 }
 
+// Tap calls see for every frame that is carried from now on; nil ends it. see may keep nothing of frame and must not call the Switch.
+func (s *Switch) Tap(see func(from, to string, frame []byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taps = see
+}
+
+// Inject sends a frame to a host, whoever it pretends to be from.
+func (s *Switch) Inject(to string, frame []byte) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, p := range s.ports {
+		if p.name == to {
+			_, err := p.end.Write(frame)
+			return err
+		}
+	}
+	return fmt.Errorf("no host %s", to)
+}
+
 // Carried returns how many frames and bytes were carried from one host to another so far.
 func (s *Switch) Carried(from, to string) (frames, bytes int64) {
 	t := s.traffic(pair{from, to})
@@ -171,7 +193,7 @@ func (s *Switch) pass(from, to *Port, frame []byte) {
 	}
 	way := pair{from.name, to.name}
 	s.mu.RLock()
-	f, l := s.faults[way], s.lines[way]
+	f, l, see := s.faults[way], s.lines[way], s.taps
 	s.mu.RUnlock()
 	if f.Block || f.Loss > 0 && s.chance() < f.Loss {
 		return
@@ -179,6 +201,9 @@ func (s *Switch) pass(from, to *Port, frame []byte) {
 	t := s.traffic(way)
 	t.frames.Add(1)
 	t.bytes.Add(int64(len(frame)))
+	if see != nil {
+		see(from.name, to.name, frame)
+	}
 	if f.Delay == 0 && l == nil {
 		_, _ = to.end.Write(frame) // a device that is down takes nothing, like a cable
 		return
