@@ -187,8 +187,8 @@ func TestNamesBelongToKeysAndRevocationHoldsAtOnce(t *testing.T) {
 		s := clustertest.New(t, lossy())
 		checked := func(c *cluster.Config) {
 			c.Admission = out
-			c.Meta.Fingerprint = [16]byte([]byte(c.Name + "......."))
-			c.NameOf = func(f [16]byte) string { return string(f[:9]) }
+			c.Meta.Fingerprint = [16]byte([]byte(c.Name))
+			c.NameOf = func(f [16]byte) string { return string(f[:]) }
 		}
 		s.Grow(4, time.Second, checked)
 		s.Add(func(c *cluster.Config) { checked(c); c.Meta.Fingerprint[3] = 'X' })

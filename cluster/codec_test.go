@@ -122,3 +122,42 @@ func TestOldLoadsAreNoNews(t *testing.T) {
 		t.Error("not forgotten")
 	}
 }
+
+// What is not a message of the cluster is refused, and what is one is the one it was made of.
+func FuzzMessages(f *testing.F) {
+	f.Add(frame{kind: kindAnnounce, origin: "a", key: "catalog", body: []byte("x")}.encode())
+	f.Add(frame{kind: kindSync, origin: "a", body: appendDigest(appendDigest(nil, "one", []byte("1")), "two", nil)}.encode())
+	load, _ := Load{Queued: 1, boot: 2, seq: 3}.MarshalBinary()
+	f.Add(frame{kind: kindLoad, origin: "a", body: load}.encode())
+	meta, _ := Meta{Arch: ArchARM64, Slots: 4, Draining: true}.MarshalBinary()
+	f.Add(meta)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, err := decode(b); err == nil {
+			if !bytes.Equal(got.encode(), b) {
+				t.Errorf("%x was read as %+v", b, got)
+			}
+			var again []byte
+			whole := digests(got.body, func(key string, digest []byte) { again = appendDigest(again, key, digest) })
+			if whole == nil && !bytes.Equal(again, got.body) {
+				t.Errorf("%x was read as the digests %x", got.body, again)
+			}
+		}
+		var l Load
+		if l.UnmarshalBinary(b) == nil && (l.CPU > 7 || l.Memory > 7 || l.Battery > 7) {
+			t.Errorf("%+v", l)
+		}
+		p := newPeers("self", nil)
+		_ = p.load(b) // whatever is in the file
+		if len(p.known) > peersMax {
+			t.Errorf("%d peers", len(p.known))
+		}
+		var m, back Meta
+		if m.UnmarshalBinary(b) != nil {
+			return
+		}
+		again, _ := m.MarshalBinary()
+		if err := back.UnmarshalBinary(again); err != nil || back != m {
+			t.Errorf("%+v, again %+v, %v", m, back, err)
+		}
+	})
+}

@@ -37,7 +37,7 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 			c.joinSome(ctx, list, rejoinFirst, append(missing, c.peers.missing(nobody)...))
 		case why == returned && len(missing) > 0:
 			// Some came back and others did not: those we live with may know them. A full exchange is sooner here
-			// than its turn, which is a minute away, five at 300 members.
+			// than its turn, which is a minute away, six at 300 members.
 			c.joinSome(ctx, list, 1, c.peers.missing(func(name string) bool { return !c.view.has(name) }))
 			c.joinSome(ctx, list, 1, missing)
 		case rand.Float64() < rejoinOdds/float64(c.view.count()):

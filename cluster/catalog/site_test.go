@@ -18,35 +18,46 @@ func lossy() simnet.Link {
 	return simnet.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05}
 }
 
-// A deployment is visible on all nodes within three seconds (now and then a lost packet adds a second or two), and the node it was made on knows that.
+// A deployment is visible on all of 30 nodes within three seconds, on all of 100 within five, but for one now and then whose packets were
+// lost twice; and the node it was made on knows that.
 func TestDeployIsVisibleEverywhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := catalogtest.New(t, lossy(), 30, nil)
-		s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, 30) })
-		time.Sleep(time.Minute)
-		var took []time.Duration
-		for i := range 5 {
-			name := fmt.Sprintf("f%d", i)
-			from := s.Nodes[7*i%30]
-			version := s.Deploy(from, name, i)
-			took = append(took, s.Until(name, 6*time.Second, func() bool { return s.Visible(name, version) }))
-			var others []string
-			for _, n := range s.Nodes {
-				if n != from {
-					others = append(others, n.Name)
-				}
-			}
-			spread := from.Replica.Spread(t.Context(), catalog.KindFunction, name, version, others)
-			if len(spread.Have) != 29 {
-				t.Errorf("known to be there: %+v", spread)
+	for _, c := range []struct {
+		nodes, times int
+		most         time.Duration
+	}{{30, 12, 3 * time.Second}, {100, 4, 5 * time.Second}} {
+		t.Run(fmt.Sprint(c.nodes), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { deploys(t, c.nodes, c.times, c.most) })
+		})
+	}
+}
+
+func deploys(t *testing.T, nodes, times int, most time.Duration) {
+	s := catalogtest.New(t, lossy(), nodes, nil)
+	s.Until("everybody sees everybody", 2*time.Minute, func() bool { return clustertest.Full(s.Site.Nodes, nodes) })
+	time.Sleep(time.Minute)
+	var took []time.Duration
+	for i := range times {
+		name := fmt.Sprintf("f%d", i)
+		from := s.Nodes[7*i%nodes]
+		version := s.Deploy(from, name, i)
+		took = append(took, s.Until(name, 10*time.Second, func() bool { return s.Visible(name, version) }))
+		var others []string
+		for _, n := range s.Nodes {
+			if n != from {
+				others = append(others, n.Name)
 			}
 		}
-		slices.Sort(took)
-		if t.Log("visible on 30 nodes after", took); took[2] > 3*time.Second {
-			t.Errorf("half of the deployments took %v or longer to be visible on 30 nodes", took[2])
+		spread := from.Replica.Spread(t.Context(), catalog.KindFunction, name, version, others)
+		if len(spread.Have) != nodes-1 {
+			t.Errorf("known to be there: %+v", spread)
 		}
-		s.Until("digests", time.Minute, s.Equal)
-	})
+	}
+	slices.Sort(took)
+	if t.Log("visible after", took); took[times*3/4-1] > most {
+		t.Errorf("a quarter of the deployments took longer than %v to be visible on %d nodes", most, nodes)
+	}
+	s.Until("digests", 3*time.Minute, s.Equal)
 }
 
 // Both sides of a partition take deployments and removals; afterwards all nodes hold the same, and what was removed stays away.

@@ -285,6 +285,9 @@ func (m *Membership) Named() (name string, labels []string) {
 // Certificate is this node's certificate. It is not to be changed.
 func (m *Membership) Certificate() *x509.Certificate { return m.now.Load().cert }
 
+// Signs says whether this node's certificate is that of a signer.
+func (m *Membership) Signs() bool { return isSigner(m.Certificate()) }
+
 // Keys are the keys of gossip; what to use of them is what Keys.At says. They are not to be changed.
 func (m *Membership) Keys() Keys { return m.now.Load().keys }
 
