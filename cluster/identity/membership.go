@@ -24,9 +24,10 @@ var errOther = errors.New("the certificate is for another node")
 const (
 	membershipFile = "membership"
 	membershipWhat = "membership"
+	joinedFile     = "joined" // that there was a membership: one that is gone is not one that never was
 
 	advice = "restore the file and the node's key from one backup; or join again with a new token; " +
-		"or, on the signer, remove the file and found the cluster again by the same name, which keeps its authority"
+		"or, on the signer, remove the file, and the file joined beside it, and found the cluster again by the same name, which keeps its authority"
 
 	maxRevoked = 8192 // all of them fit into a Grant
 )
@@ -59,11 +60,15 @@ type standing struct {
 }
 
 // Open reads the membership that Found or Join left in dir. The error wraps ErrNoCluster when there is none, and ErrDamaged when
-// it cannot be read. clock is the wall clock, which may be wrong; nil = time.Now.
+// it cannot be read, or is gone and was there: a member does not become a node of its own by accident. clock is the wall clock, which may be wrong; nil = time.Now.
 func Open(dir string, node Node, clock func() time.Time) (*Membership, error) {
 	var g Grant
 	err := readSealed(dir, membershipFile, membershipWhat, &g)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && joined(dir):
+		return nil, fmt.Errorf("membership %s: %w: it is missing, and this node was a member; alone it would run what the cluster runs, a second time; "+
+			"restore it from a backup; or remove %s as well, and the node is alone, to join or found a cluster again",
+			filepath.Join(dir, membershipFile), ErrDamaged, filepath.Join(dir, joinedFile))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("membership: %w: found one with mayfly init, or join one with mayfly join", ErrNoCluster)
 	case errors.Is(err, ErrDamaged):
@@ -75,7 +80,17 @@ func Open(dir string, node Node, clock func() time.Time) (*Membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("membership %s: %w; %s", filepath.Join(dir, membershipFile), err, advice)
 	}
+	if !joined(dir) {
+		if err := writeDurably(dir, joinedFile, nil); err != nil {
+			return nil, fmt.Errorf("membership: %w", err)
+		}
+	}
 	return hold(dir, node, s, clock), nil
+}
+
+func joined(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, joinedFile))
+	return err == nil
 }
 
 // settle writes a membership that begins.
@@ -110,8 +125,10 @@ func Leave(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, authorityFile)); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("membership: this node is a signer; move %s to another member, or away, and leave then", filepath.Join(dir, authorityFile))
 	}
-	if err := os.Remove(filepath.Join(dir, membershipFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("membership: %w", err)
+	for _, name := range []string{joinedFile, membershipFile} { // in this order: the other one could not be left again
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("membership: %w", err)
+		}
 	}
 	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("membership: %w", err)

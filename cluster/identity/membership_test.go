@@ -417,3 +417,25 @@ func TestRotation(t *testing.T) {
 	asleep.learn(t, awake.KeysStatement()) // any member hands on what the authority said
 	understood(asleep)
 }
+
+// TestAMissingMembershipIsNotNone: a node that was a member is not alone because a file is gone, only because somebody says so.
+func TestAMissingMembershipIsNotNone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "plant")
+	d := s.join(t)
+	if _, err := Open(d.dir, d.node, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(d.dir, membershipFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(d.dir, d.node, nil); !errors.Is(err, ErrDamaged) || errors.Is(err, ErrNoCluster) {
+		t.Errorf("without its membership: %v", err)
+	}
+	if err := Leave(d.dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(d.dir, d.node, nil); !errors.Is(err, ErrNoCluster) {
+		t.Errorf("after it left: %v", err)
+	}
+}

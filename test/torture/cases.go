@@ -10,6 +10,12 @@ func cases() []torment {
 	all := []torment{
 		{"kill-agent", "kill -9 of the agent at random moments under load", false, killAgent},
 		{"kill-spilling", "the same while events spill to the journal all the time", false, killSpilling},
+		{"kill-many", "kill -9 of the agent with a hundred functions deployed", false, killMany},
+		{"kill-embedded", "kill -9 of the agent that is its own broker", false, killEmbedded},
+		{"pause-embedded", "SIGSTOP of the agent that is its own broker", true, pauseEmbedded},
+		{"linearizable", "kill -9 while clients read, write and swap registers in a function's state", false, linearizable},
+		{"clock-jumps", "the wall clock jumps a year ahead, a year back and to 1970, also before starts", false, clockJumps},
+		{"soak", "a mixed load for as long as there is time: nothing grows, and the counters add up", false, soak},
 		{"stop-agent", "SIGTERM of the agent at random moments under load", false, stopAgent},
 		{"pause-agent", "SIGSTOP of the agent for a second, ten and sixty", false, pauseAgent},
 		{"broker-restart", "the broker ends and starts again, with persistence", false, brokerRestart},
@@ -26,7 +32,7 @@ func cases() []torment {
 		{"full-disk", "the disk is full, to a few bytes and to none, also at the start", true, fullDisk},
 		{"failing-sync", "syncs fail with an I/O error from a random one on", true, failingSync},
 	}
-	return slices.Concat(all, crashes(), damaged())
+	return slices.Concat(all, crashes(), damaged(), misidentified())
 }
 
 // killAgent: everything the broker promised has its effect, once on state, in order, however often the agent dies.

@@ -88,7 +88,7 @@ func hostile(t *trial) error {
 	before := t.agent.rss()
 	for range pick(t.workshop, 2, 6) {
 		calm = append(calm, t.p99(4*time.Second))
-		stop := t.harass(5)
+		stop := t.send("hostile", 5)
 		beset = append(beset, t.p99(4*time.Second))
 		stop()
 		if err := t.agent.ready(t.ctx, 30*time.Second, func(s *admin.Status) bool { return s.Journal.Count == 0 }); err != nil {
@@ -106,8 +106,8 @@ func hostile(t *trial) error {
 	return t.settle()
 }
 
-// harass sends so many hostile events a second until stop is called.
-func (t *trial) harass(rate int) (stop func()) {
+// send sends a function so many events a second, of which no history is kept, until stop is called.
+func (t *trial) send(function string, rate int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	s := sender.New(t.broker.Addr(), 16, history.New())
 	var running sync.WaitGroup
@@ -116,7 +116,7 @@ func (t *trial) harass(rate int) (stop func()) {
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		for seq := uint32(1); ; seq++ {
-			if s.Send(ctx, history.Event{Stream: fmt.Sprintf("hostile/%d", seq%8), Seq: seq}, sender.Payload("1", seq)) != nil {
+			if s.Send(ctx, history.Event{Stream: fmt.Sprintf("%s/%d", function, seq%8), Seq: seq}, sender.Payload("1", seq)) != nil {
 				return
 			}
 			<-tick.C
@@ -148,7 +148,8 @@ func (t *trial) p99(d time.Duration) time.Duration {
 // slow one goes to the journal, and the other gets its events.
 func slowNeighbour(t *trial) error {
 	guests := []deploy{{name: "slow", guest: "slow", limits: "concurrency = 1\n", config: "work_ms = 40\n"}} // at most 25 a second
-	for i := range 3 { // the first four functions have a session each, the fifth shares that of the first
+	for i := range 3 {
+		// The first four functions have a session each, the fifth shares that of the first.
 		guests = append(guests, deploy{name: fmt.Sprintf("idle%d", i), guest: "relay", silent: true})
 	}
 	guests = append(guests, deploy{name: "relay", guest: "relay"})

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,8 @@ type deploy struct {
 	timeout     string // default 2s
 	config      string // lines of [config]
 	state       bool
-	silent      bool // gets no load of its own
+	more        string // further triggers
+	silent      bool   // gets no load of its own
 }
 
 // usual are a function with state, one without, and one that asks for retries.
@@ -32,7 +34,7 @@ func usual(byID bool) []deploy {
 func (d *deploy) manifest() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "manifest = 1\nname = %q\nversion = \"1.0.0\"\n[module]\npath = \"%s.wasm\"\n", d.name, d.guest)
-	fmt.Fprintf(&b, "[[trigger.mqtt]]\ntopic = \"in/%s/{key}\"\nqos = 1\n%s", d.name, d.trigger)
+	fmt.Fprintf(&b, "[[trigger.mqtt]]\ntopic = \"in/%s/{key}\"\nqos = 1\n%s%s", d.name, d.trigger, d.more)
 	fmt.Fprintf(&b, "[limits]\nmemory = \"2MiB\"\ntimeout = %q\n%s", cmp.Or(d.timeout, "2s"), d.limits)
 	fmt.Fprintf(&b, "[retry]\nmax_attempts = 8\nbackoff = \"20ms..200ms\"\n")
 	if d.state {
@@ -55,8 +57,10 @@ func (t *trial) deploy(d deploy) error {
 	}
 	return t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool {
 		for _, f := range s.Functions {
-			if f.Name == d.name {
-				return f.State == admin.StateReady
+			if f.Name == d.name { // nobody keeps what comes before there is a subscription
+				return f.State == admin.StateReady && !slices.ContainsFunc(f.Triggers, func(g admin.Trigger) bool {
+					return g.State != admin.StateReady || strings.Contains(g.Spec, "no owner yet")
+				})
 			}
 		}
 		return false

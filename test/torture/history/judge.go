@@ -25,6 +25,7 @@ type Rules struct {
 type Verdict struct {
 	Sent, Acknowledged, Executed, Duplicates int
 	Lost, OrderViolations, StateViolations   int
+	Again                                    map[string]int // duplicates of each function
 	Notes                                    []string
 }
 
@@ -47,6 +48,7 @@ func (l *Log) Judge(r Rules) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := Verdict{Sent: l.first[Sent], Acknowledged: l.first[Acked], Executed: l.total[Published], Duplicates: l.total[Published] - l.first[Published]}
+	v.Again = map[string]int{}
 	for _, name := range slices.Sorted(maps.Keys(l.streams)) {
 		l.judgeStream(name, &r, &v)
 	}
@@ -63,6 +65,10 @@ func (l *Log) judgeStream(name string, r *Rules, v *Verdict) {
 	st := l.streams[name]
 	for i := range st.seen {
 		e, saw := Event{name, uint32(i + 1)}, &st.seen[i]
+		if saw[Published] > 1 {
+			function, _, _ := strings.Cut(name, "/")
+			v.Again[function] += int(saw[Published]) - 1
+		}
 		owed := saw[Acked] > 0 || r.Durable && saw[Promised] > 0
 		switch {
 		case owed && saw[Confirmed] == 0 && !r.Settled[e]:

@@ -19,6 +19,9 @@ import (
 
 // Sender is one publisher. Run must be running for Send to get anywhere.
 type Sender struct {
+	// Notes are what an acknowledgement shows of an event; history.Promised unless set before Run.
+	Notes []history.Sight
+
 	addr string
 	log  *history.Log
 
@@ -41,7 +44,7 @@ type message struct {
 
 // New returns a publisher for the broker at host:port that keeps at most inFlight messages unacknowledged.
 func New(addr string, inFlight int, log *history.Log) *Sender {
-	s := &Sender{addr: addr, log: log, inFlight: inFlight}
+	s := &Sender{addr: addr, log: log, inFlight: inFlight, Notes: []history.Sight{history.Promised}}
 	s.more.L = &s.mu
 	return s
 }
@@ -190,7 +193,9 @@ func (s *Sender) acknowledgement(in *bufio.Reader) error {
 		if m.id == ack.MessageID {
 			s.queue = append(s.queue[:i], s.queue[i+1:]...)
 			s.sent--
-			s.log.Note(m.ev, history.Promised)
+			for _, sight := range s.Notes {
+				s.log.Note(m.ev, sight)
+			}
 			s.more.Broadcast()
 			return nil
 		}
