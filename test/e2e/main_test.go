@@ -16,7 +16,7 @@ import (
 func tools() map[string]string {
 	return map[string]string{
 		"/usr/sbin/mosquitto": "mosquitto", "wat2wasm": "wabt", "clang": "clang", "wasm-ld": "lld", "openssl": "openssl",
-		"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount", "gcc": "gcc",
+		"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount", "gcc": "gcc", "docker-registry": "docker-registry",
 	}
 }
 

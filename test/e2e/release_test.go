@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"mayfly/admin"
 	"mayfly/internal/dockerregistry"
 	"mayfly/internal/guests"
+	"mayfly/internal/mosquitto"
 )
 
 // answering is a module that answers each event on out with word, after spinning for a while.
@@ -23,8 +26,8 @@ func answering(t testing.TB, word string, spins int) []byte {
     i32.const 0))`, word, spins, len(word)))
 }
 
-// release writes version of a function into its folder.
-func (n *node) release(version string, module []byte) string {
+// release writes version of a function into its folder; more is added to its manifest.
+func (n *node) release(version string, module []byte, more ...string) string {
 	n.t.Helper()
 	text := fmt.Sprintf(`manifest = 1
 name = "greet"
@@ -38,7 +41,7 @@ publish = ["out"]
 [retry]
 max_attempts = 8
 backoff = "200ms..2s"
-`, version)
+`, version) + strings.Join(more, "")
 	n.file("greet/function.toml", text)
 	n.file("greet/greet.wasm", string(module))
 	return filepath.Join(n.dir, "greet")
@@ -128,5 +131,88 @@ func TestRelease(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(n.dir, "data")); err != nil {
 		t.Error(err)
+	}
+}
+
+// pairOf returns two nodes of a cluster at one broker: the first has the operator's key, the second the label "far".
+func pairOf(t testing.TB, url string) (first, far *node) {
+	t.Helper()
+	calls := ""
+	for i, more := range []string{"", "labels = [\"far\"]\n"} {
+		gossip := freePair(t)
+		n := newNode(t, fmt.Sprintf("%s%s[cluster]\nlisten = \"127.0.0.1:%d\"\n", more, brokerAt(url), gossip))
+		n.start()
+		if i == 0 {
+			first, calls = n, fmt.Sprintf("127.0.0.1:%d", gossip+1)
+			n.must("init")
+		} else {
+			token := strings.TrimSpace(first.must("token", "create", "-o", "json").out)
+			var made struct{ Token string }
+			if err := json.Unmarshal([]byte(token), &made); err != nil {
+				t.Fatal(err)
+			}
+			n.must("join", made.Token, "--via", calls)
+			far = n
+		}
+		n.ready()
+	}
+	return first, far
+}
+
+// freePair returns a port whose successor is free too.
+func freePair(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		one, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := one.Addr().(*net.TCPAddr).Port
+		two, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		_ = one.Close()
+		if err == nil {
+			_ = two.Close()
+			return port
+		}
+	}
+	t.Fatal("no two free ports")
+	return 0
+}
+
+// [R4] A node without an operator's key that finds a version on trial worse stops using it and says so; the node with the key, which saw
+// no event itself, ends the trial for all. What was before can be had from either.
+func TestTrialWithoutTheKey(t *testing.T) {
+	t.Parallel()
+	broker := mosquitto.Run(t, mosquitto.Options{})
+	first, far := pairOf(t, broker.URL())
+	const there = "[placement]\nrequire = [\"label:far\"]\n"
+	first.must("deploy", "--nodes-timeout", "60s", first.release("1.0.0", answering(t, "one", 1), there))
+	until(t, "the far node has it open", func() (bool, string) {
+		f, err := far.client.Function(t.Context(), "greet")
+		return err == nil && f.State == admin.StateReady, fmt.Sprint(f.State, f.Reason, err)
+	})
+	d := connect(t, broker.Addr(), "device")
+	d.subscribe(t, "out")
+	manyKeys(t, d, "before")
+	until(t, "all events are answered", func() (bool, string) { return count(d)["one"] >= 100, fmt.Sprint(count(d)) })
+
+	broken := guests.WAT(t, `(module (memory (export "memory") 1) (func (export "mayfly_handle") (result i32) unreachable))`)
+	far.mayfly("deploy", far.release("2.0.0", broken, there), "--canary", "30%").want(t, 1, "operator's key")
+	first.must("deploy", "--nodes-timeout", "60s", first.release("2.0.0", broken, there), "--canary", "30%", "--min-events", "10", "--for", "1h")
+	first.kill()
+	manyKeys(t, d, "alone")
+	until(t, "the far node does without it", func() (bool, string) {
+		c, err := far.client.Canary(t.Context(), "greet")
+		return err == nil && c.Stopped && c.Verdict == "worse" && strings.Contains(c.Waits, "operator's key"), fmt.Sprintf("%+v %v", c, err)
+	})
+	until(t, "all events by the version before", func() (bool, string) { return count(d)["one"] >= 200, fmt.Sprint(count(d)) })
+
+	first.start()
+	for _, n := range []*node{first, far} {
+		n.trialOver("1.0.0")
+		n.must("fn", "history", "greet").want(t, 0, "2.0.0", "failed", "events failed")
+	}
+	if c := first.mayfly("canary", "status", "greet"); c.code != 4 {
+		t.Errorf("the trial is not over: %s", c.out)
 	}
 }
