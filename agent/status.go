@@ -219,6 +219,10 @@ func (a *Agent) reasons(s *admin.Status) []admin.Reason {
 	if err := a.ready.err(); err != nil {
 		add("not-ready", err.Error(), "mayfly status")
 	}
+	if a.pool != nil && a.pool.signer == nil && a.pool.member.Signs() {
+		add("authority-missing", "this node is a signer by its certificate, and the file authority is not in "+a.path("cluster")+": nobody can join or renew here",
+			"restore it from a backup, unless it was moved to another member")
+	}
 	if len(a.sites) == 0 {
 		add("no-broker", "no MQTT broker is configured", "set [embedded] listen or [broker.<name>] urls, then: systemctl reload mayflyd")
 	}

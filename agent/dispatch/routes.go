@@ -9,6 +9,7 @@ import (
 	"mayfly/agent/journal"
 	"mayfly/event"
 	"mayfly/function"
+	"mayfly/internal/crashpoint"
 	"mayfly/triggers"
 )
 
@@ -145,9 +146,11 @@ func (s *sink) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) er
 		w = s.window
 	}
 	now := s.d.now()
+	crashpoint.Here(crashpoint.Matched)
 	for i, route := range s.match {
 		s.d.accept(&task{route: route, ev: ev, receipt: r, received: now, attempt: 1, window: w, first: i == 0})
 	}
+	crashpoint.Here(crashpoint.Queued)
 	return nil
 }
 
