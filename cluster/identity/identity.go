@@ -34,7 +34,7 @@ const (
 )
 
 // Load reads the node's key from dir, or makes one that is there, durable, when Load returns. A key file that is damaged is an
-// error that wraps ErrDamaged: a node must not become somebody else by accident. One that holds the word new is replaced.
+// error that wraps ErrDamaged: a node must not become somebody else by accident [I6]. One that holds the word new is replaced.
 func Load(dir string) (Node, error) {
 	path := filepath.Join(dir, keyFile)
 	text, err := os.ReadFile(path)

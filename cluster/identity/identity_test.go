@@ -41,7 +41,7 @@ func TestDamagedKeyIsRefused(t *testing.T) {
 	}
 }
 
-// TestNoFlippedBitIsAnotherNode: whichever bit of the key's file is wrong, the node is itself or refuses to be anybody.
+// TestNoFlippedBitIsAnotherNode [I6]: whichever bit of the key's file is wrong, the node is itself or refuses to be anybody.
 func TestNoFlippedBitIsAnotherNode(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -69,7 +69,7 @@ func TestNoFlippedBitIsAnotherNode(t *testing.T) {
 	}
 }
 
-// TestANewNodeIsAWish: a key that is gone is an error where a node has lived; the word new in its place makes another node.
+// TestANewNodeIsAWish [I6]: a key that is gone is an error where a node has lived; the word new in its place makes another node.
 func TestANewNodeIsAWish(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

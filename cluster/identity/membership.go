@@ -60,7 +60,7 @@ type standing struct {
 }
 
 // Open reads the membership that Found or Join left in dir. The error wraps ErrNoCluster when there is none, and ErrDamaged when
-// it cannot be read, or is gone and was there: a member does not become a node of its own by accident. clock is the wall clock, which may be wrong; nil = time.Now.
+// it cannot be read, or is gone and was there: a member does not become a node of its own by accident [I6]. clock is the wall clock, which may be wrong; nil = time.Now.
 func Open(dir string, node Node, clock func() time.Time) (*Membership, error) {
 	var g Grant
 	err := readSealed(dir, membershipFile, membershipWhat, &g)

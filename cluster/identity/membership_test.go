@@ -418,7 +418,7 @@ func TestRotation(t *testing.T) {
 	understood(asleep)
 }
 
-// TestAMissingMembershipIsNotNone: a node that was a member is not alone because a file is gone, only because somebody says so.
+// TestAMissingMembershipIsNotNone [I6]: a node that was a member is not alone because a file is gone, only because somebody says so.
 func TestAMissingMembershipIsNotNone(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "plant")
