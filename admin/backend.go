@@ -26,6 +26,7 @@ type Backend struct {
 	Explainer   Explainer
 	Keys        Keys
 	Access      Access
+	Meter       Meter
 }
 
 // Functions are the deployed functions.

@@ -247,7 +247,7 @@ func knock(t *testing.T, transport http.RoundTripper, pattern, base, bearer stri
 func TestScopes(t *testing.T) {
 	f := afar(t)
 	read := []string{
-		"GET /v1/status", "GET /v1/settings", "GET /v1/functions", "GET /v1/functions/{name}", "POST /v1/dead-letters", "GET /v1/dead-letters/{id}",
+		"GET /v1/usage/verify", "POST /v1/usage", "GET /v1/status", "GET /v1/settings", "GET /v1/functions", "GET /v1/functions/{name}", "POST /v1/dead-letters", "GET /v1/dead-letters/{id}",
 		"POST /v1/subscribe", "POST /v1/logs", "POST /v1/events", "GET /v1/nodes", "GET /v1/nodes/{node}", "GET /v1/keyring", "POST /v1/explain",
 		"POST /v1/drill", "GET /v1/functions/{name}/rollout", "GET /v1/functions/{name}/history", "GET /v1/functions/{name}/canary",
 	}

@@ -41,6 +41,7 @@ func (s *Server) register(at func(scope, pattern string, h http.HandlerFunc)) {
 	at(ScopeRead, "POST /v1/events", s.events)
 	s.clusterRoutes(at)
 	s.explainRoutes(at)
+	s.usageRoutes(at)
 	s.releaseRoutes(at)
 }
 

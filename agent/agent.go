@@ -19,6 +19,7 @@ import (
 	"mayfly/agent/dispatch"
 	"mayfly/agent/egress"
 	"mayfly/agent/journal"
+	"mayfly/agent/meter"
 	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
 	"mayfly/cluster/catalog"
@@ -73,6 +74,9 @@ type Agent struct {
 	egress   *egress.Client
 	reconcil sync.Mutex // one reconciliation at a time
 	ready    readiness
+	usage    *accounts
+	meter    *meter.Meter
+	budgets  *budgets
 	keeping  atomic.Pointer[keptModules]
 	trials   canaries
 }
@@ -100,7 +104,7 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if a.restart = o.Restart; a.restart == nil {
 		a.restart = func() { a.log.Warn("start the agent again for this to take effect") }
 	}
-	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openBrokers, a.openView, a.openJourney, a.openDoors} {
+	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openBrokers, a.openView, a.openUsage, a.openJourney, a.openDoors} {
 		if err := stage(&o); err != nil {
 			return nil, errors.Join(err, a.close())
 		}
@@ -236,7 +240,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Node: a.cfg.Node.Name, Workers: a.engine.Info().Slots, MaxQueued: a.cfg.Limits.Queued,
 		SpillAfter: a.cfg.Limits.SpillAfter, Window: a.window(),
 	}, dispatch.Deps{
-		Local: a.engine, Store: a.store, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
+		Local: a.engine, Store: weighed{a.store, a.usage}, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
 		Observer: a.stories, Secrets: a.secrets, HTTP: a.egress, Log: a.log.With("part", "dispatch"),
 	})
 	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))
@@ -283,7 +287,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	}
 	backend := admin.Backend{
 		Functions: a, Releases: releases{a}, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
-		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Access: a.access,
+		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access,
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err

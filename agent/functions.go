@@ -198,6 +198,9 @@ func (a *Agent) state(f *function.Function, all []admin.Trigger) (state, reason,
 	if f.Paused {
 		return admin.StatePaused, "an operator paused it; its events wait", "mayfly fn resume " + f.Name()
 	}
+	if reason, hint, rests := a.budgets.resting(f.Name()); rests {
+		return admin.StatePaused, reason, hint
+	}
 	if unmet := a.unmet(f); len(unmet) > 0 && !a.runsElsewhere(f) {
 		return admin.StateFailed, "it may not run on this node: " + strings.Join(unmet, "; "), "mayfly config show, or change [placement] and deploy again"
 	}

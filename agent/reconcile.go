@@ -15,8 +15,9 @@ import (
 func (a *Agent) reconcile() error {
 	a.reconcil.Lock()
 	defer a.reconcil.Unlock()
-	functions := a.catalog.List()
+	functions := a.functions()
 	plan, routes := a.routes(functions)
+	a.usage.redeployed()
 	a.dispatch.Deploy(functions, routes)
 	if err := a.subs.apply(plan.groups, plan.claims, a.dispatch.Sink); err != nil {
 		return err

@@ -108,7 +108,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // startInward starts what events flow towards, and returns it in the order in which it is to be stopped.
 func (a *Agent) startInward(c *crew) []*stage {
 	disk := c.start("store", a.store.Run)
-	flow := []*stage{c.start("dispatcher", a.dispatch.Run), c.start("outbox", a.outbox.Run)}
+	flow := []*stage{c.start("dispatcher", a.dispatch.Run), c.start("outbox", a.outbox.Run), c.start("usage", a.meter.Run)}
 	for name, s := range a.sites {
 		if s.local == nil {
 			flow = append(flow, c.start("broker "+name, s.Run))
@@ -138,7 +138,7 @@ func (a *Agent) startPool(c *crew) []*stage {
 
 // open deploys what the catalog holds, queues what the journal holds, and only then lets events in.
 func (a *Agent) open() error {
-	functions := a.catalog.List()
+	functions := a.functions()
 	_, routes := a.routes(functions)
 	a.dispatch.Deploy(functions, routes)
 	waiting, err := a.journal.Pending()
@@ -170,6 +170,7 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 	if a.pool != nil {
 		flow = append(flow, c.start("catalog's changes", a.follow), c.start("schedules' owners", a.watchSchedules))
 	}
+	flow = append(flow, c.start("budgets", func(ctx context.Context) error { return a.budgets.watch(ctx, a.reconcile) }))
 	if a.gateway != nil {
 		flow = append(flow, c.start("gateway", a.runGateway))
 	}

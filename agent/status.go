@@ -246,7 +246,11 @@ func (a *Agent) reasons(s *admin.Status) []admin.Reason {
 		add("disk-full", fmt.Sprintf("%d bytes are free on %s; below %d nothing is written and events wait at their senders",
 			s.Disk.FreeBytes, s.Disk.Path, s.Disk.FloorBytes), "free some space; it goes on by itself")
 	}
+	warnings := a.budgets.warnings()
 	for _, f := range s.Functions {
+		if words := warnings[f.Name]; words != "" {
+			add("budget", "function "+f.Name+" has used "+words, "mayfly usage --function "+f.Name)
+		}
 		if f.State == admin.StateFailed {
 			add("function-failed", "function "+f.Name+": "+f.Reason, f.Hint)
 		}

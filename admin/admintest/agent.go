@@ -85,7 +85,7 @@ func New(now func() time.Time) *Agent {
 func (a *Agent) Backend() admin.Backend {
 	return admin.Backend{
 		Functions: a, Releases: Releases{a}, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a,
-		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep,
+		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep, Meter: Usage{a},
 	}
 }
 

@@ -40,9 +40,12 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 		return err
 	}
 	if u.fn.Paused {
+		hint := "mayfly fn resume " + q.Function
+		if u.fn.Manifest.Budget.Then == function.ThenStop { // perhaps it rests until its next period: nobody can resume it then
+			hint = "mayfly fn show " + q.Function
+		}
 		return &function.Error{
-			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "paused",
-			Err: errors.New("the function is paused"), Hint: "mayfly fn resume " + q.Function,
+			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "paused", Err: errors.New("the function is paused"), Hint: hint,
 		}
 	}
 	u.stats.Received.Add(1)

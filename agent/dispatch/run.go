@@ -218,6 +218,7 @@ func (d *Dispatcher) account(w *worker, t *task, run time.Duration) {
 	s := &t.unit.stats
 	s.RunNanos.Add(int64(run))
 	s.CPUNanos.Add(int64(res.Usage.CPU))
+	s.MemoryTime.Add(int64(float64(res.Usage.Memory) * float64(run) / float64(time.Millisecond)))
 	if res.Usage.Cold {
 		s.Cold.Add(1)
 	}

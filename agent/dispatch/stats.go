@@ -38,6 +38,7 @@ type Counters struct {
 	Average                                                                                     atomic.Int64 // of the run time of late on a node of speed 1, ns
 	Away, Refused                                                                               atomic.Int64 // calls that peers ran, refusals
 	Hosted                                                                                      atomic.Int64 // calls run for peers; they are theirs to count otherwise
+	MemoryTime                                                                                  atomic.Int64 // linear memory times run time, bytes x milliseconds
 }
 
 // learn takes note of what a call took on a node of that speed.

@@ -10,7 +10,7 @@ import (
 const foldAtOnce = 2000
 
 // fold adds the oldest closed segments, beyond those that are kept, to their months, and moves the beginning of the chain behind them. How old
-// a segment is, is by its number: no clock can fold too much or hold folding up ([U4]). Called with writing held, after a segment
+// a segment is, is by its number: no clock can fold too much or hold folding up ([L4]). Called with writing held, after a segment
 // was closed.
 func (m *Meter) fold() error {
 	begin, err := m.beginning()

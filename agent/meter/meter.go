@@ -153,7 +153,7 @@ func (m *Meter) Run(ctx context.Context) error {
 }
 
 // Sample writes what was used since the last sample, if anything was, and returns when that is synced. After an error the next sample has it
-// ([U1], [U2]).
+// ([L1], [L2]).
 func (m *Meter) Sample() error {
 	m.writing.Lock()
 	defer m.writing.Unlock()

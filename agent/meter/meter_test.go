@@ -15,7 +15,7 @@ import (
 	"mayfly/store"
 )
 
-// A device on which nothing runs writes nothing, whatever the clock does; nor does whoever reads ([U1]).
+// A device on which nothing runs writes nothing, whatever the clock does; nor does whoever reads ([L1]).
 func TestIdleWritesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDisk()
@@ -40,7 +40,7 @@ func TestIdleWritesNothing(t *testing.T) {
 	}
 }
 
-// 100 functions that run in every hour of 45 days, and of ten hours more: the ledger stops growing, and all of it is still counted ([U4]).
+// 100 functions that run in every hour of 45 days, and of ten hours more: the ledger stops growing, and all of it is still counted ([L4]).
 func TestLedgerIsBounded(t *testing.T) {
 	t.Parallel()
 	const functions, days, more = 100, 45, 10
@@ -230,7 +230,7 @@ func realStore(t *testing.T, dir string) (*store.Store, func()) {
 }
 
 // With a real store: while samples are written and folded somebody reads, and never finds more or less than was used. Then the power is cut
-// after any sample: what that sample wrote is found, each once, and the chain fits ([U1], [U2], [U4]).
+// after any sample: what that sample wrote is found, each once, and the chain fits ([L1], [L2], [L4]).
 func TestWithARealStore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -53,7 +53,7 @@ func (m *model) rows(now time.Time) map[time.Time]map[Subject]Usage {
 }
 
 // Whatever is used, refused, cut off and done to the clock: what was synced is there, each once, in its month; what was not is there until the
-// process ends; the chain fits; and no more hours are kept than are to be ([U1], [U2], [U3], [U4]).
+// process ends; the chain fits; and no more hours are kept than are to be ([L1], [L2], [L3], [L4]).
 func TestLedgerAgainstItsModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -124,7 +124,7 @@ func compare(t *rapid.T, s *site, m *model, d *disk, keep int) {
 }
 
 // A record that somebody changed, removed, added or put somewhere else shows, whichever it is: at once in the process that wrote it, and after a
-// restart when it is not of the hour that is being written ([U3]).
+// restart when it is not of the hour that is being written ([L3]).
 func TestTamperingShows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

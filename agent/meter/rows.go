@@ -37,7 +37,7 @@ func (m *Meter) now() moment {
 
 // each calls yield with all usage until then, also what is not written yet, in no order. It writes nothing. Segments from the open one on are taken from
 // memory, the others and the months from the disk while nothing is folded: however it meets a sample or a fold, nothing counts twice or not at
-// all ([U4]).
+// all ([L4]).
 func (m *Meter) each(now moment, yield func(hour uint64, folded bool, s Subject, u Usage)) error {
 	m.folding.RLock()
 	defer m.folding.RUnlock()

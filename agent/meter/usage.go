@@ -158,3 +158,12 @@ func monthOf(hour uint64) uint64 {
 	t := timeOf(hour)
 	return hourOf(time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC))
 }
+
+// After returns the rows, sorted as by Merge, that come after r, which need not be among them.
+func After(rows []Row, r *Row) []Row {
+	n, found := slices.BinarySearchFunc(rows, r, func(a Row, b *Row) int { return a.compare(b) })
+	if found {
+		n++
+	}
+	return rows[n:]
+}

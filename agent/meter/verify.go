@@ -21,7 +21,7 @@ type Verification struct {
 	Broken   string `json:"broken,omitempty"` // the first thing that does not fit; "" = the ledger is as it was written
 }
 
-// Verify computes the chain again from the records ([U3]). The error is the store's.
+// Verify computes the chain again from the records ([L3]). The error is the store's.
 func (m *Meter) Verify() (v Verification, err error) {
 	m.writing.Lock()
 	defer m.writing.Unlock()
