@@ -47,6 +47,9 @@ func permissions(m *function.Manifest) []PermissionChange {
 	if m.Permissions.Loop {
 		add(PermitLoop, "what it publishes may come back to it")
 	}
+	for i := range m.MQTT {
+		add(PermitPublish, m.MQTT[i].ReplyFilters()...)
+	}
 	for i := range m.HTTP {
 		if m.HTTP[i].Auth == "public" {
 			add(PermitPublic, m.HTTP[i].Route().String())

@@ -49,6 +49,7 @@ type Counters struct {
 	Received     uint64 `json:"received"`
 	Filtered     uint64 `json:"filtered"`  // not wanted by the trigger's condition
 	Duplicate    uint64 `json:"duplicate"` // sent again after they had been handled
+	Coalesced    uint64 `json:"coalesced"` // a later one of their key stood for them
 	Done         uint64 `json:"done"`
 	Retried      uint64 `json:"retried"`  // attempts that will be made again
 	Rejected     uint64 `json:"rejected"` // will never work, said the function or a limit

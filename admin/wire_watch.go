@@ -67,7 +67,7 @@ type EventRecord struct {
 	Trigger  string `json:"trigger,omitempty"` // which one matched
 	Key      string `json:"key,omitempty"`     // order key
 	Attempt  int    `json:"attempt,omitempty"`
-	Skipped  string `json:"skipped,omitempty"` // why it did not run: when, retained, max_age, duplicate, paused
+	Skipped  string `json:"skipped,omitempty"` // why it did not run: when, retained, max_age, duplicate, coalesced, paused
 
 	Node      string   `json:"node,omitempty"`  // where it ran
 	Why       string   `json:"why,omitempty"`   // why there: "local, 3 of 16 slots free"

@@ -54,7 +54,7 @@ func (s *stories) Observed(r *dispatch.Record) {
 		Settled: settled(r),
 	}
 	switch r.Outcome {
-	case "filtered", "expired", "duplicate":
+	case "filtered", "expired", "duplicate", "coalesced":
 		rec.Skipped, rec.Outcome = r.Outcome, ""
 	}
 	for i := range r.Published {

@@ -39,7 +39,7 @@ func (a *Agent) routes(functions []*function.Function) (subscriptionPlan, []*dis
 	for _, g := range groups {
 		for _, m := range g.Members {
 			spec := claims[triggerID(m.Function, m.Trigger)].spec
-			r, err := route(m, source(g), spec)
+			r, err := a.address().route(m, source(g), spec)
 			if err != nil { // the manifest was checked when it was parsed
 				a.log.Error("trigger cannot be compiled", "function", m.Function, "trigger", m.Trigger, "err", err)
 				continue
@@ -51,9 +51,10 @@ func (a *Agent) routes(functions []*function.Function) (subscriptionPlan, []*dis
 }
 
 // route compiles one trigger.
-func route(m triggers.Subscription, from string, t *function.MQTTTrigger) (*dispatch.Route, error) {
+func (at address) route(m triggers.Subscription, from string, t *function.MQTTTrigger) (*dispatch.Route, error) {
 	r := &dispatch.Route{
 		Function: m.Function, Trigger: m.Trigger, Source: from, Pattern: t.Topic, MaxAge: t.MaxAge, Overflow: t.Overflow,
+		Rate: t.Rate, Burst: t.Burst, Coalesce: t.Coalesce == function.CoalesceLatest,
 	}
 	names := t.Topic.Names()
 	var err error
@@ -70,6 +71,7 @@ func route(m triggers.Subscription, from string, t *function.MQTTTrigger) (*disp
 		}
 		r.When = func(ev *event.Event) (bool, error) { return condition.Holds(ev, t.Topic) }
 	}
+	r.When, r.Reply = at.only(t, r.When), at.replies(t)
 	return r, nil
 }
 

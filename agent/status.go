@@ -34,7 +34,7 @@ func (a *Agent) counters() map[string]*counted {
 func (c *counted) into(f *admin.Function) {
 	n := c.Counters
 	f.Counters = admin.Counters{
-		Received: uint64(n.Received.Load()), Filtered: uint64(n.Filtered.Load()), Duplicate: uint64(n.Duplicate.Load()),
+		Received: uint64(n.Received.Load()), Filtered: uint64(n.Filtered.Load()), Duplicate: uint64(n.Duplicate.Load()), Coalesced: uint64(n.Coalesced.Load()),
 		Done: uint64(n.Done.Load()), Retried: uint64(n.Retried.Load()), Rejected: uint64(n.Rejected.Load()),
 		Failed: uint64(n.Failed.Load()), DeadLettered: uint64(n.Dead.Load()), Published: uint64(n.Published.Load()),
 		Cold: uint64(n.Cold.Load()), Running: c.Running, Queued: c.Queued,

@@ -265,9 +265,8 @@ func (d *Dispatcher) entomb(f *function.Function, t *task, cause error) time.Dur
 	}
 	var ticket outbox.Ticket
 	announced := false
-	if f != nil && f.Manifest.Retry.DeadLetter != "" {
-		msg := event.Message{Broker: t.ev.Broker, Topic: f.Manifest.Retry.DeadLetter, Data: t.ev.Data, QoS: 1}
-		if out, tk, err := d.dep.Outbox.Ops(f.Name(), []event.Message{msg}); err == nil {
+	if msgs := notices(f, t, cause); len(msgs) > 0 {
+		if out, tk, err := d.dep.Outbox.Ops(t.route.Function, msgs); err == nil {
 			ops, ticket, announced = append(ops, out...), tk, true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"mayfly/agent/placement"
 	"mayfly/event"
 	"mayfly/function"
+	"mayfly/store"
 	"mayfly/triggers"
 )
 
@@ -35,6 +36,8 @@ type task struct {
 	spilling chan struct{} // closed when the spill that includes it is over
 	ending   bool          // its worker has started to make its effects true: too late to spill it
 	skip     bool          // shed
+	turn     bool          // its trigger's rate lets it run
+	besides  []store.Op    // done marks of those it stands for
 	next     *task
 
 	settled atomic.Bool
@@ -123,6 +126,7 @@ type unit struct {
 	ring    *placement.Ring
 	ringOf  *function.Function // what ring is of
 	trial   *trial             // of a version beside fn
+	paces   map[string]*pace   // of its triggers that have a rate
 }
 
 // maxLeaving bounds the lanes of a function that wait for a peer: the payload of what waits further back stays in the journal.

@@ -26,18 +26,33 @@ type Route struct {
 	When     func(*event.Event) (bool, error)
 	MaxAge   time.Duration
 	Overflow function.Overflow
+	Rate     function.Rate // zero: none
+	Burst    int
+	Coalesce bool // of what waits with one key only the latest runs
+
+	// Reply returns where the answer to an event goes, and where its failure does; "" = nobody is answered.
+	Reply func(*event.Event) (result, failure string)
 }
 
 // lane returns the hash of ev's order key. Events in which it is not found are kept in the order of their topic.
 func (r *Route) lane(ev *event.Event) uint64 {
-	if r.Order == nil {
+	key, ordered := r.key(ev)
+	if !ordered {
 		return 0
+	}
+	return laneHash(key)
+}
+
+// key returns ev's order key, false when its trigger has no order.
+func (r *Route) key(ev *event.Event) (string, bool) {
+	if r.Order == nil {
+		return "", false
 	}
 	key, ok := r.Order(ev)
 	if !ok {
 		key = ev.Topic
 	}
-	return laneHash(key)
+	return key, true
 }
 
 // table is what is deployed, as one immutable value.
@@ -166,6 +181,11 @@ func (s *sink) turnAway(reason Loss, r triggers.Receipt) error {
 func (d *Dispatcher) accept(t *task) {
 	t.lane = t.route.lane(t.ev)
 	d.mu.Lock()
+	if old := d.absorb(t); old != nil {
+		d.mu.Unlock()
+		d.tellCoalesced(old)
+		return
+	}
 	if d.closing || t.receipt == nil && d.live >= d.cfg.MaxQueued {
 		closing := d.closing
 		d.mu.Unlock()

@@ -61,6 +61,7 @@ func (d *Dispatcher) run(w *worker, t *task) (wait time.Duration) {
 			return 0
 		}
 		if err == nil && w.res.Outcome == function.Done {
+			w.answer(t)
 			err = d.commit(w, t)
 		}
 		if function.ClassOf(err) == function.ClassConflict {
@@ -104,7 +105,8 @@ func (d *Dispatcher) begin(w *worker, t *task) {
 	}
 }
 
-// sift settles what must not run: events of functions that are gone, too old, not wanted by `when`, already handled.
+// sift settles what must not run: events of functions that are gone, too old, not wanted by `when`, already handled, stood for by a later
+// one; and holds back those above the rate.
 func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 	switch {
 	case w.fn == nil:
@@ -132,7 +134,11 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 		t.unit.stats.Duplicate.Add(1)
 		return true, d.drop(w, t, "duplicate")
 	}
-	return false, 0
+	if d.replaced(w, t) {
+		t.unit.stats.Coalesced.Add(1)
+		return true, d.drop(w, t, "coalesced")
+	}
+	return d.restrain(w, t)
 }
 
 // refuse ends an event that can never run.

@@ -44,17 +44,17 @@ func (d *Dispatcher) runSpill() {
 		}
 		next, again := time.Hour, true
 		for again {
-			var batch []*task
-			var shed []*task
-			batch, shed, again = d.pressed()
+			var batch, shed, thinned []*task
+			batch, shed, thinned, again = d.pressed()
 			for _, t := range shed {
 				d.loss.add(LossShed)
 				d.over(t, triggers.Settlement{})
 			}
+			d.coalesced(thinned)
 			if len(batch) > 0 && !d.spill(batch) {
 				again = false
 			}
-			if len(batch) > 0 || again {
+			if len(batch)+len(thinned) > 0 || again {
 				next = min(spillAgain, d.cfg.SpillAfter)
 			}
 		}
@@ -78,13 +78,17 @@ func (d *Dispatcher) underPressure() bool {
 }
 
 // pressed returns tasks that should be journaled now, marked as spilling, lane by lane from the head; tasks to be shed by their
-// trigger's policy; and whether there are more.
-func (d *Dispatcher) pressed() (batch, shed []*task, more bool) {
+// trigger's policy, or because a later one stands for them; and whether there are more.
+func (d *Dispatcher) pressed() (batch, shed, thinned []*task, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, size := d.now(), 0
 	take := func(l *lane) bool {
 		if l.spilling || !d.shouldSpill(l, now) {
+			return true
+		}
+		n := len(thinned)
+		if thinned = d.thin(l, thinned); len(thinned) > n {
 			return true
 		}
 		if l.head.route.Overflow == function.OverflowShed && l.head.seq == 0 {
@@ -111,7 +115,7 @@ func (d *Dispatcher) pressed() (batch, shed []*task, more bool) {
 		more = !take(l)
 		return !more
 	})
-	return batch, shed, more
+	return batch, shed, thinned, more
 }
 
 // shouldSpill says whether l's tasks have waited long enough in a full window, or wait behind a retry.

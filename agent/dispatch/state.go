@@ -3,6 +3,7 @@ package dispatch
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"mayfly/function"
@@ -65,15 +66,16 @@ func (d *Dispatcher) handled(f *function.Function, t *task) bool {
 	return err == nil && version != 0 && found != nil && (value == nil || string(found) == string(value))
 }
 
+// markOps makes t known as handled, and those it stands for.
 func (d *Dispatcher) markOps(f *function.Function, t *task) []store.Op {
 	key, value := d.mark(f, t)
 	if key == nil {
-		return nil
+		return t.besides
 	}
 	if value == nil {
 		value = []byte{1}
 	}
-	return []store.Op{{Key: key, Value: value, TTL: d.cfg.Dedupe}}
+	return append(slices.Clone(t.besides), store.Op{Key: key, Value: value, TTL: d.cfg.Dedupe})
 }
 
 // mark returns the key of t's done mark, and the evidence to compare; nil evidence means that the key says it all.

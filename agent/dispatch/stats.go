@@ -19,11 +19,12 @@ const (
 	LossCorrupt                 // its journal record could not be read
 	LossUndelivered             // QoS 0, and the agent could not finish it
 	LossTooLarge                // more than the disk could ever keep of it, with its topic and attributes
+	LossRate                    // QoS 0, and above the trigger's rate
 	lossKinds
 )
 
 func (l Loss) String() string {
-	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "undelivered", "too-large"}[l]
+	return [...]string{"unmatched", "queue-full", "shed", "expired", "corrupt", "undelivered", "too-large", "rate"}[l]
 }
 
 type losses [lossKinds]atomic.Int64
@@ -33,6 +34,7 @@ func (l *losses) add(reason Loss) { l[reason].Add(1) }
 // Counters are what a function has seen since the agent started.
 type Counters struct {
 	Received, Done, Filtered, Duplicate, Retried, Dead, Failed, Rejected, Overloaded, Conflicts atomic.Int64
+	Coalesced                                                                                   atomic.Int64 // a later one of the key stood for it
 	RunNanos, CPUNanos, BytesIn, BytesOut, Published, LogDropped, Cold                          atomic.Int64
 	LastError                                                                                   atomic.Pointer[Failure]
 	Average                                                                                     atomic.Int64 // of the run time of late on a node of speed 1, ns
@@ -66,7 +68,7 @@ type Record struct {
 	Trigger   string
 	Node      string
 	Reason    string // why there
-	Outcome   string // done, retry, dead-letter, filtered, duplicate, expired, overload
+	Outcome   string // done, retry, dead-letter, filtered, duplicate, coalesced, expired, shed, overload
 	Kind      string // of the error
 	Error     string
 	Attempt   int

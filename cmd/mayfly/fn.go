@@ -65,7 +65,7 @@ func (a *app) functionDetail(w io.Writer, f admin.Function, wide bool) {
 	c := f.Counters
 	fields(w, "events", fmt.Sprintf("%d received, %d done, %d retried, %d rejected, %d failed, %d dead-lettered",
 		c.Received, c.Done, c.Retried, c.Rejected, c.Failed, c.DeadLettered),
-		"not run", fmt.Sprintf("%d filtered out, %d sent twice", c.Filtered, c.Duplicate),
+		"not run", fmt.Sprintf("%d filtered out, %d sent twice, %d coalesced", c.Filtered, c.Duplicate, c.Coalesced),
 		"now", fmt.Sprintf("%d running, %d queued", c.Running, c.Queued),
 		"time", fmt.Sprintf("%s a run of late, %s of CPU in all", measured(c.RunUS), micros(c.CPUUS)),
 		"published", strconv.FormatUint(c.Published, 10))
