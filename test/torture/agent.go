@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mayfly/admin"
 )
 
@@ -130,9 +132,21 @@ func (a *agent) end(s syscall.Signal) error {
 	}
 	select {
 	case <-gone:
+		if s == syscall.SIGKILL {
+			bury(group)
+		}
 		return nil
 	case <-time.After(30 * time.Second):
 		return errors.Join(fmt.Errorf("it did not end within 30 s of %v", s), syscall.Kill(group, syscall.SIGKILL))
+	}
+}
+
+// bury waits for what ran under the process of a killed group: it comes to us as an orphan, and holds the store until it is gone.
+func bury(group int) {
+	for {
+		if _, err := unix.Wait4(group, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return // there is none left
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // workshop is what all cases share: programs and guests.
@@ -25,6 +27,9 @@ type workshop struct {
 func newWorkshop(ctx context.Context, o options) (*workshop, error) {
 	if _, err := os.Stat("test/torture/guests"); err != nil {
 		return nil, fmt.Errorf("run it in the repository's root: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	dir, err := os.MkdirTemp("", "mayfly-torture-")
 	if err != nil {
