@@ -240,7 +240,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Node: a.cfg.Node.Name, Workers: a.engine.Info().Slots, MaxQueued: a.cfg.Limits.Queued,
 		SpillAfter: a.cfg.Limits.SpillAfter, Window: a.window(),
 	}, dispatch.Deps{
-		Local: a.engine, Store: weighed{a.store, a.usage}, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
+		Local: a.engine, Store: weighed{a.store, a.usage}, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, Changelog: a.changelog, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
 		Observer: a.stories, Secrets: a.secrets, HTTP: a.egress, Log: a.log.With("part", "dispatch"),
 	})
 	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))
@@ -255,6 +255,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
 	if a.pool != nil {
 		a.subs.join(&team{
+			box: a.outbox, moved: a.moved,
 			cluster: a.member.Cluster(), self: a.node.ID, members: &electorate{a.pool, a.viewer}, events: a.dispatch, name: a.nameOf,
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/placement"
 	"mayfly/cluster"
 	"mayfly/cluster/catalog"
@@ -118,8 +119,8 @@ func (a *Agent) tidy(now *catalog.Snapshot, before map[string]bool) (after map[s
 // forget deletes everything of a function that is gone but its dead letters.
 func (a *Agent) forget(name string) error {
 	a.engine.Unload(name)
-	for _, space := range []store.Space{store.State, store.Done} {
-		if err := a.erase(space.Prefix(name)); err != nil {
+	for _, prefix := range [][]byte{store.State.Prefix(name), store.Done.Prefix(name), changelog.Prefix(name)} {
+		if err := a.erase(prefix); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -71,6 +72,9 @@ func (a *Agent) acceptable(f *function.Function) error {
 		if _, _, err := cron.Parse(f.Name(), c.Schedule); err != nil {
 			return err
 		}
+	}
+	if why := a.subs.unfit(f); why != "" {
+		return &function.Error{Op: "deploy", Subject: f.Name(), Class: function.ClassReject, Kind: "state-scope", Err: errors.New(why)}
 	}
 	return a.catalog.Snapshot().Check(f)
 }

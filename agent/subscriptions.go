@@ -34,6 +34,7 @@ type subscriptions struct {
 	deployed map[string]bool // sources of the cluster, wherever they may run
 	local    map[string]*broker.Subscription
 	faults   map[string]string // by trigger, why it is not subscribed
+	states   states
 	purging  sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // ends the purges, which outlive the call that started them
 	cancel   context.CancelFunc
@@ -75,6 +76,9 @@ func (s *subscriptions) plan(functions []*function.Function) (groups []triggers.
 			switch site := s.sites[c.Broker]; {
 			case c.Broker == "":
 				s.faults[id] = "no broker is configured: set [embedded] listen or [broker.<name>] urls in the agent's configuration"
+				continue
+			case s.unfit(f) != "":
+				s.faults[id] = s.unfit(f)
 				continue
 			case site == nil:
 				s.faults[id] = fmt.Sprintf("there is no broker %q in the agent's configuration", c.Broker)

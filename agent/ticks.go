@@ -193,6 +193,9 @@ func (a *Agent) mayFire(f *function.Function, trigger string, c function.CronTri
 	if len(a.unmet(f)) > 0 {
 		return false
 	}
+	if log := a.changelog(f); log != nil {
+		return log.Claim() != 0 // where its state is
+	}
 	return a.pool == nil || c.Scope == function.ScopeNode || a.firesHere(f, trigger)
 }
 

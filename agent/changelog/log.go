@@ -59,11 +59,11 @@ type Log struct {
 	claim      uint64 // latest
 	generation uint64 // changes when what a call has read may not be so any more
 	head       Head
-	seq        uint64          // of the latest commit
-	sent       uint64          // of the latest one that was handed to the outbox
-	keys       map[string]bool // that have an entry at the broker
-	waiting    int             // commits that are not confirmed
-	last       *flight         // the latest of them
+	seq        uint64            // of the latest commit
+	sent       uint64            // of the latest one that was handed to the outbox
+	keys       map[string]string // that have an entry at the broker, by its topic
+	waiting    int               // commits that are not confirmed
+	last       *flight           // the latest of them
 	cancel     context.CancelFunc
 	superseded func(error) // while open: somebody else has the state
 	ended      chan struct{}
@@ -236,10 +236,11 @@ func (l *Log) append(r *Record, c Change) error {
 // follows keeps track of which keys have entries. Called with mu held.
 func (l *Log) follows(r *Record) {
 	for i := range r.Writes {
-		if w := &r.Writes[i]; w.Delete {
-			delete(l.keys, string(w.Key))
-		} else {
-			l.keys[string(w.Key)] = true
+		w := &r.Writes[i]
+		if topic := l.keyTopic(w.Key); w.Delete {
+			delete(l.keys, topic)
+		} else if l.keys[topic] == "" {
+			l.keys[topic] = string(w.Key)
 		}
 	}
 }

@@ -310,3 +310,34 @@ func TestReadsFollow(t *testing.T) {
 		n.die()
 	})
 }
+
+// A function that is removed leaves nothing at the broker; who has the state says it again if somebody clears it.
+func TestClear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBus()
+		n := newNode(t, "a", b, newMemory())
+		n.opened(1)
+		commit(t, n, map[string]string{"x": "1", "y": "1"})
+		other := newNode(t, "b", b, newMemory())
+		if err := other.log.Clear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		next := newNode(t, "c", b, newMemory())
+		n.log.Close()
+		next.opened(2)
+		if next.get("x") != "1" || next.get("y") != "1" {
+			t.Errorf("x is %q, y is %q", next.get("x"), next.get("y"))
+		}
+		next.log.Close()
+		if err := other.log.Clear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if left := b.held(); len(left) > 0 {
+			t.Errorf("left are %d messages", len(left))
+		}
+		for _, n := range []*node{n, other, next} {
+			n.die()
+		}
+	})
+}

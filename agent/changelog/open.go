@@ -155,10 +155,10 @@ func (l *Log) catchUp(ctx context.Context, claim uint64, m *Image, local *local,
 
 // begin puts this node's epoch on top of the history, unless it is that already, and takes commits from number seq on.
 func (l *Log) begin(ctx context.Context, claim uint64, m *Image, seq uint64) error {
-	keys := map[string]bool{}
+	keys := map[string]string{}
 	for key, e := range m.Values {
 		if !e.Delete {
-			keys[key] = true
+			keys[l.keyTopic(e.Key)] = key
 		}
 	}
 	next := m.Head
@@ -183,14 +183,14 @@ func (l *Log) renew(ctx context.Context, claim uint64, base *Head, m *Image, loc
 		return err
 	}
 	stamp := Stamp{Version{epoch, seq}, next.Latest().Writer}
-	keys := map[string]bool{}
+	keys := map[string]string{}
 	msgs, err := l.everything(stamp, keys)
 	if err != nil {
 		return err
 	}
-	for key, e := range m.Values {
-		if !e.Delete && !keys[key] {
-			msgs = append(msgs, l.message(l.keyTopic([]byte(key)), nil))
+	for _, e := range m.Values {
+		if topic := l.keyTopic(e.Key); !e.Delete && keys[topic] == "" {
+			msgs = append(msgs, l.message(topic, nil))
 		}
 	}
 	for slot := range uint64(Slots) {
@@ -207,15 +207,16 @@ func (l *Log) renew(ctx context.Context, claim uint64, base *Head, m *Image, loc
 }
 
 // everything is an entry for every key there is, which it adds to keys.
-func (l *Log) everything(stamp Stamp, keys map[string]bool) (msgs []event.Message, err error) {
+func (l *Log) everything(stamp Stamp, keys map[string]string) (msgs []event.Message, err error) {
 	base := len(store.State.Prefix(l.Function))
 	err = l.Store.Scan(store.State.Prefix(l.Function), nil, func(key, value []byte, version uint64) bool {
 		if version == 0 {
 			return true // damaged: the store has counted it
 		}
 		e := Entry{stamp, Write{Key: slices.Clone(key[base:]), Value: value}}
-		keys[string(e.Key)] = true
-		msgs = append(msgs, l.message(l.keyTopic(e.Key), e.Encode()))
+		m := l.message(l.keyTopic(e.Key), e.Encode())
+		keys[m.Topic] = string(e.Key)
+		msgs = append(msgs, m)
 		return true
 	})
 	if err == nil {
@@ -229,7 +230,7 @@ func (l *Log) publishHead(ctx context.Context, h *Head) error {
 }
 
 // start makes the log what was agreed with the broker. It is not open yet.
-func (l *Log) start(claim uint64, head Head, seq uint64, keys map[string]bool) error {
+func (l *Log) start(claim uint64, head Head, seq uint64, keys map[string]string) error {
 	if err := l.commit([]store.Op{{Key: l.headKey(), Value: head.Encode()}}); err != nil {
 		return err
 	}
@@ -267,7 +268,9 @@ func (l *Log) hear(topic string, data []byte) {
 		}
 		err = l.repairSlot(topic, len(data) == 0)
 	default:
-		if e, bad := DecodeEntry(data); bad == nil && e.Writer != writer && topic == l.keyTopic(e.Key) {
+		if key, known := l.keys[topic]; len(data) == 0 && known {
+			err = l.touch([]byte(key)) // somebody has cleared it
+		} else if e, bad := DecodeEntry(data); bad == nil && e.Writer != writer && topic == l.keyTopic(e.Key) {
 			err = l.hearEntry(&e)
 		}
 	}
@@ -305,7 +308,7 @@ func (l *Log) touch(key []byte) error {
 	if err != nil {
 		return err
 	}
-	l.keys[string(key)] = true // there is an entry, whoever made it
+	l.keys[l.keyTopic(key)] = string(key) // there is an entry, whoever made it
 	r := Record{Stamp: l.next(), Keys: uint64(len(l.keys)), Writes: []Write{{Key: slices.Clone(key), Value: value, Delete: version == 0}}}
 	return l.append(&r, Change{})
 }

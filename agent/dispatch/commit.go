@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/journal"
 	"mayfly/agent/outbox"
 	"mayfly/event"
@@ -100,13 +101,14 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 		}
 		ops, ticket = append(ops, out...), tk
 	}
-	ops = append(ops, d.markOps(w.fn, t)...)
+	marks := d.markOps(w.fn, t)
+	ops = append(ops, marks...)
 	if t.seq != 0 {
 		ops = append(ops, d.dep.Journal.RemoveOps(t.unit.name, t.seq)...)
 	}
 	published := len(w.res.Publishes) > 0
 	crashpoint.Here(crashpoint.Commit)
-	done := func(err error) {
+	synced := func(err error) {
 		if err != nil {
 			d.fail(err)
 			d.over(t, triggers.Settlement{Err: err})
@@ -120,10 +122,17 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 		if t.seq != 0 {
 			d.dep.Journal.Removed(t.unit.name, t.seq)
 		}
+	}
+	done := func(err error) {
+		if err != nil {
+			s = triggers.Settlement{Err: err}
+		}
 		d.over(t, s)
 	}
 	err := t.unit.held.commit(d.dep.Store, name, w.res.Writes, func() error {
-		return t.unit.fence.pass(d.dep.Store, t, func(besides []store.Op) error { return d.dep.Store.Submit(append(ops, besides...), done) })
+		return t.unit.fence.pass(d.dep.Store, t, func(besides []store.Op) error {
+			return d.record(w, changelog.Change{Ops: append(ops, besides...), Marks: marks, Synced: synced, Done: done})
+		})
 	})
 	if errors.Is(err, store.ErrConflict) {
 		return &function.Error{Op: "commit", Subject: name, Class: function.ClassConflict, Kind: "conflict", Err: err}
@@ -187,9 +196,12 @@ func (d *Dispatcher) retry(w *worker, t *task, cause error) time.Duration {
 	t.attempt++
 	entry := d.entry(t)
 	entry.LastError, entry.NotBefore = cause.Error(), d.now().Add(wait)
-	if t.seq != 0 {
+	switch {
+	case t.seq != 0:
 		d.reschedule(t, entry)
-	} else {
+	case d.changelog(w.fn) != nil:
+		d.hold(t)
+	default:
 		d.keep(w.fn, t, entry)
 	}
 	return wait

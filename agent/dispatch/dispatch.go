@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/journal"
 	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
@@ -104,14 +105,19 @@ func orElse[T int | time.Duration](v, otherwise T) T {
 
 // Deps are the stations an event passes after it was accepted.
 type Deps struct {
-	Local    Invoker
-	Peers    func(node string) (Invoker, bool) // nil on a node that is alone; see away.go for what its failures mean
-	Probe    Prober                            // nil: what the view says is believed
-	Store    Store
-	Journal  Journal
-	Loader   Loader
-	Graves   Graves
-	Outbox   Outbox
+	Local   Invoker
+	Peers   func(node string) (Invoker, bool) // nil on a node that is alone; see away.go for what its failures mean
+	Probe   Prober                            // nil: what the view says is believed
+	Store   Store
+	Journal Journal
+	Loader  Loader
+	Graves  Graves
+	Outbox  Outbox
+
+	// Changelog returns where the commits of a function go whose state follows its trigger; nil when its state stays on this node. A nil
+	// function: no function's does.
+	Changelog func(f *function.Function) *changelog.Log
+
 	View     Viewer
 	Observer Observer
 	Secrets  func(f *function.Function) function.Secrets

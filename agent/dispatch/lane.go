@@ -115,6 +115,7 @@ func (l *lane) pop() {
 type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
+	shut    bool               // its state is not on this node now
 	running int
 	abroad  int // lanes on their way to peers, or there
 	leaving int // of these, not on their way yet
@@ -134,7 +135,7 @@ const maxLeaving = 64
 
 // mayRun says whether one more lane may run, those that are ready included.
 func (u *unit) mayRun() bool {
-	return u.fn == nil || !u.fn.Paused && u.leaving < maxLeaving && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
+	return u.fn == nil || !u.fn.Paused && !u.shut && u.leaving < maxLeaving && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
 }
 
 // laneQueue is a ring of lanes.

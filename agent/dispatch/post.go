@@ -48,6 +48,9 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "paused", Err: errors.New("the function is paused"), Hint: hint,
 		}
 	}
+	if u.shut {
+		return stateElsewhere("invoke", q.Function)
+	}
 	u.stats.Received.Add(1)
 	t := &task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1}
 	if q.Here < u.fn.Manifest.Limits.Timeout || !d.runHere(t) {
@@ -63,10 +66,14 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 func (d *Dispatcher) Post(q Request, r triggers.Receipt) error {
 	route := d.routeOf(&q)
 	d.mu.Lock()
-	_, err := d.addressed("post", q.Function)
+	u, err := d.addressed("post", q.Function)
+	shut := err == nil && u.shut
 	d.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case shut:
+		return stateElsewhere("post", q.Function)
 	}
 	now := d.now()
 	e := &journal.Entry{Function: q.Function, Trigger: route.Trigger, Attempt: 1, Received: now, Event: q.Event}

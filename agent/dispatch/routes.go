@@ -81,7 +81,8 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 		u.held.forget() // what is removed loses its state, behind our back
 	}
 	for _, f := range functions {
-		d.unit(f.Name()).fn = f
+		u := d.unit(f.Name())
+		u.fn, u.shut = f, d.elsewhere(f)
 	}
 	for _, u := range d.units {
 		u.try()

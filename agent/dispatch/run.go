@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/placement"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -32,6 +33,8 @@ type worker struct {
 	res  function.Result
 	rec  Record
 	at   time.Time // the run's start
+
+	generation uint64 // of a state that follows its trigger, when the run began
 }
 
 const (
@@ -117,7 +120,7 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 	case t.route.MaxAge > 0 && w.at.Sub(t.ev.Time) > t.route.MaxAge:
 		d.loss.add(LossExpired)
 		return true, d.drop(w, t, "expired")
-	case w.live && d.fenced(t):
+	case w.live && (d.fenced(t) || d.overtaken(w, t)):
 		return d.expel(w, t), 0
 	}
 	if t.route.When != nil && t.attempt == 1 {
@@ -208,6 +211,9 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 	}
 	if f.Manifest.State.Scope != function.ScopeNone && f.Manifest.State.Scope != "" {
 		w.call.State = &state{d.dep.Store, f.Name(), &t.unit.held, d.now}
+		if log := d.changelog(f); log != nil {
+			w.generation = log.Generation()
+		}
 	}
 	if len(f.Manifest.Permissions.Secrets) > 0 && d.dep.Secrets != nil {
 		w.call.Secrets = d.dep.Secrets(f)
@@ -239,6 +245,9 @@ func (d *Dispatcher) account(w *worker, t *task, run time.Duration) {
 // conclude acts on how a run ended. This is the only place where the class of a failure decides (promise D6).
 func (d *Dispatcher) conclude(w *worker, t *task, err error) time.Duration {
 	d.logged(w, t)
+	if errors.Is(err, changelog.ErrMoved) && !t.sync && d.expel(w, t) {
+		return 0
+	}
 	w.score(err)
 	if err == nil {
 		switch w.res.Outcome {

@@ -121,7 +121,7 @@ func (d *Dispatcher) pressed() (batch, shed, thinned []*task, more bool) {
 // shouldSpill says whether l's tasks have waited long enough in a full window, or wait behind a retry.
 func (d *Dispatcher) shouldSpill(l *lane, now time.Time) bool {
 	h := l.head
-	if h == nil || h.route.Overflow == function.OverflowHold || h.sync {
+	if h == nil || h.route.Overflow == function.OverflowHold || h.sync || d.changelog(l.unit.fn) != nil {
 		return false
 	}
 	if l.state == laneBlocked && h.seq != 0 {

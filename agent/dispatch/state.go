@@ -95,7 +95,7 @@ func (d *Dispatcher) mark(f *function.Function, t *task) (key, evidence []byte) 
 	h.Write([]byte(t.ev.Topic))
 	h.Write([]byte{0})
 	h.Write(t.ev.Data)
-	if fence := t.ev.Delivery.Fence; fence != 0 {
+	if fence := t.ev.Delivery.Fence; fence != 0 && d.changelog(f) == nil {
 		h.Write(binary.BigEndian.AppendUint64(nil, fence)) // another node may have used the packet id meanwhile, for an equal reading
 	}
 	packet := binary.BigEndian.AppendUint16([]byte("at/"+t.ev.Delivery.Session+"/"), t.ev.Delivery.PacketID)

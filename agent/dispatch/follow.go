@@ -1,0 +1,78 @@
+package dispatch
+
+import (
+	"errors"
+
+	"mayfly/agent/changelog"
+	"mayfly/function"
+)
+
+// The state of some functions follows their trigger from node to node ([U4]). Only the node that has the trigger has the state: elsewhere
+// nothing of such a function runs, its events wait like those of a paused one. Every commit goes through the function's changelog and is
+// over when the broker has it. And its events stay with the broker until then: they are not journaled, neither spilled nor for a retry,
+// because what is on this disk only would be lost with this node, and could not run on the next one.
+
+// changelog returns where f's commits go, nil when its state stays here.
+func (d *Dispatcher) changelog(f *function.Function) *changelog.Log {
+	if f == nil || f.Manifest.State.Scope != function.ScopeCluster || d.dep.Changelog == nil {
+		return nil
+	}
+	return d.dep.Changelog(f)
+}
+
+// elsewhere says whether f's state is not on this node now.
+func (d *Dispatcher) elsewhere(f *function.Function) bool {
+	log := d.changelog(f)
+	return log != nil && log.Claim() == 0
+}
+
+// Moved has to be called after a function's changelog was opened or closed.
+func (d *Dispatcher) Moved(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.units[name]
+	if u == nil {
+		return
+	}
+	if u.shut = d.elsewhere(u.fn); !u.shut {
+		u.held.forget() // what is here now may be what another node wrote
+		d.unparkAll(u)
+	}
+}
+
+// overtaken says whether t came under a claim that is not the one under which the state is here. While it is not here at all nobody can say.
+func (d *Dispatcher) overtaken(w *worker, t *task) bool {
+	log := d.changelog(w.fn)
+	if log == nil || t.ev.Delivery.Fence == 0 {
+		return false
+	}
+	claim := log.Claim()
+	return claim != 0 && claim != t.ev.Delivery.Fence
+}
+
+// record makes c true, of a function whose state follows its trigger also in its changelog.
+func (d *Dispatcher) record(w *worker, c changelog.Change) error {
+	if log := d.changelog(w.fn); log != nil {
+		c.Generation, c.Writes = w.generation, w.res.Writes
+		return log.Commit(c)
+	}
+	return d.dep.Store.Submit(c.Ops, func(err error) {
+		if c.Synced(err); err == nil {
+			c.Done(nil)
+		}
+	})
+}
+
+// hold lets t wait in memory: its sender keeps it.
+func (d *Dispatcher) hold(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.ending = false
+}
+
+func stateElsewhere(op, name string) error {
+	return &function.Error{
+		Op: op, Subject: name, Class: function.ClassNotHere, Kind: "state-elsewhere",
+		Err: errors.New("its state is where its trigger is, and that is not this node, or not yet"), Hint: "mayfly fn get " + name + " names the owner",
+	}
+}
