@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mayfly/agent/changelog"
 	"mayfly/agent/ownership"
 	"mayfly/function"
 	"mayfly/store"
@@ -43,9 +42,6 @@ type team struct {
 	name    func(node string) string // what people call it; nil = its id
 	events  withdrawer
 	rules   ownership.Rules // zero: the defaults
-
-	box   changelog.Outbox      // where changelogs leave; nil: the state of functions stays where it is
-	moved func(function string) // the state of a function came or went
 }
 
 // owned is a trigger's session that other nodes may take over.
@@ -55,7 +51,6 @@ type owned struct {
 	board   *ownership.Board
 	owner   *ownership.Owner
 	session *mqtt.Session
-	gate    *following
 	fn      atomic.Pointer[function.Function] // as it is deployed now
 }
 
@@ -92,7 +87,6 @@ func (s *subscriptions) openOwned(key string, c claim, topics []mqtt.Topic) (fun
 		s.owned[key] = o
 	}
 	o.fn.Store(c.fn)
-	o.gate.align()
 	return func() triggers.Source { return o.owner }, o.session.SetTopics(topics)
 }
 
@@ -120,8 +114,7 @@ func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owne
 		Withdraw: func(all bool) { t.events.Withdraw(key, all) },
 	}
 	o.owner = ownership.NewOwner(c)
-	o.gate = &following{Owner: o.owner, log: func() *changelog.Log { return s.changelog(o.fn.Load()) }}
-	wanted.Gate = o.gate
+	wanted.Gate = o.owner
 	var memory mqtt.Memory = o.owner
 	if at.bound {
 		wanted.Session += " at " + t.self
@@ -146,7 +139,10 @@ func (s *subscriptions) listen(want map[string]func() triggers.Running) error {
 	for name, b := range s.boards {
 		session, err := mqtt.NewSession(s.sites[name].config, mqtt.Subscription{
 			Cluster: "watch", Session: "claims", Volatile: true, Gate: b,
-			Topics: []mqtt.Topic{{Filter: b.Filter(), QoS: 1, Retained: function.RetainedAlways}},
+			Topics: []mqtt.Topic{
+				{Filter: b.Filter(), QoS: 1, Retained: function.RetainedAlways},
+				{Filter: b.Echoes(), QoS: 1, Retained: function.RetainedAlways},
+			},
 		}, nil, s.log)
 		if err != nil {
 			return fmt.Errorf("claims at %s: %w", name, err)
@@ -195,7 +191,7 @@ func (s *subscriptions) clean(o *owned) {
 		case s.wants(o.key):
 			return
 		case mine || orphaned && claimed:
-			if s.clearState(o) == nil && o.session.Purge(s.ctx) == nil {
+			if o.session.Purge(s.ctx) == nil {
 				s.forgetOwned(o)
 				return
 			}
@@ -245,7 +241,6 @@ func (s *subscriptions) everywhere(functions []*function.Function) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deployed = map[string]bool{}
-	s.keepStates(functions)
 	for _, f := range functions {
 		for i := range f.Manifest.MQTT {
 			if c := s.claim(f, i); s.sites[c.Broker] != nil && s.shared(c.spec, s.sites[c.Broker]) {
@@ -327,9 +322,6 @@ func (s *subscriptions) ownership(function, trigger string) string {
 		text := ", no owner yet"
 		if node := o.board.Owner(o.owner.Session); node != "" {
 			text = ", owner " + s.team.called(node)
-		}
-		if why := s.stateOf(o.fn.Load()); why != "" {
-			text += " (" + why + ")"
 		}
 		if s.sites[o.broker].bound {
 			text += " (bind_client_id: what is published while the owner changes may be lost)"

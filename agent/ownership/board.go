@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,13 +30,16 @@ type Board struct {
 
 	mu      sync.Mutex
 	claims  map[string]Known
+	echo    echo
 	since   time.Time     // listening since then; zero = it is not
 	changed chan struct{} // closed at the next change
 }
 
 // NewBoard returns a board on which nothing is known. settle is how long after its subscription the claims the broker kept have come.
 func NewBoard(cluster string, out Publisher, settle time.Duration, log *slog.Logger) *Board {
-	return &Board{cluster: cluster, out: out, settle: settle, log: log, claims: map[string]Known{}, changed: make(chan struct{})}
+	return &Board{
+		cluster: cluster, out: out, settle: settle, log: log, claims: map[string]Known{}, changed: make(chan struct{}), echo: echo{name: rand.Text()},
+	}
 }
 
 // Filter is what the board's subscription has to subscribe to.
@@ -47,6 +51,10 @@ func (b *Board) topic(session string) string { return "mayfly/" + b.cluster + "/
 func (b *Board) Accept(_ context.Context, ev *event.Event, r triggers.Receipt) error {
 	if r != nil {
 		defer r.Settle(triggers.Settlement{})
+	}
+	if ev.Topic == b.Echoes() {
+		b.echoed(ev.Data)
+		return nil
 	}
 	session, ok := strings.CutPrefix(ev.Topic, b.topic(""))
 	if !ok {
@@ -160,7 +168,7 @@ func (b *Board) publish(ctx context.Context, session string, c Claim, retain boo
 		return fmt.Errorf("claim %s: %w", session, err)
 	}
 	b.hear(session, c, false)
-	return nil
+	return b.firstEcho()
 }
 
 // clear takes the claim of a session that is no more off the board, for everybody.

@@ -37,7 +37,8 @@ type broker struct {
 	ran      map[string]map[int][]string // by session and message, who ran it
 	early    int                         // messages that ran for the first time after a later one had
 	last     map[string]int
-	mute     bool // claims vanish: nobody may publish them
+	deaf     *board // its connection is dead, and it does not know
+	mute     bool   // claims vanish: nobody may publish them
 }
 
 // board is a node's place to hear claims.
@@ -159,6 +160,22 @@ func (b *broker) restart(away time.Duration) {
 	b.mu.Unlock()
 }
 
+// deafen makes a node hear nothing of what is claimed; nil: who did not hear finds that out, and listens anew.
+func (b *broker) deafen(w *board) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.deaf
+	b.deaf = w
+	if w != nil {
+		return
+	}
+	was.Left()
+	for topic, data := range b.retained {
+		b.watchers[was] <- event.Event{Topic: topic, Data: data, Retained: true}
+	}
+	was.Entered()
+}
+
 func (b *broker) executed(session string, n int, node string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -191,8 +208,10 @@ func (b *broker) Publish(m *event.Message, c interface{ Confirmed(error) }) erro
 			if retain {
 				b.retained[ev.Topic] = ev.Data
 			}
-			for _, w := range b.watchers {
-				w <- ev
+			for board, w := range b.watchers {
+				if board != b.deaf {
+					w <- ev
+				}
 			}
 		}
 		go c.Confirmed(nil)
@@ -303,6 +322,7 @@ type site struct {
 }
 
 type node struct {
+	board  *board
 	owners map[string]*Owner
 	mouth  *mouth
 	cancel context.CancelFunc
@@ -330,6 +350,7 @@ func (s *site) start(id string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{owners: map[string]*Owner{}, mouth: &mouth{broker: s.b}, cancel: cancel}
 	w := &board{NewBoard("c", n.mouth, 20*hop, slog.New(slog.DiscardHandler))}
+	n.board = w
 	n.ended.Go(func() { s.b.listen(ctx, w) })
 	for _, key := range s.keys {
 		o := NewOwner(Config{

@@ -11,7 +11,8 @@ import (
 // subscribed. The session calls it from its Run, one call at a time.
 
 // Enter says whether the session may connect, and with which epoch. After a connection was lost nothing is done blindly: it may have
-// been lost because another node has taken the session, and to connect would take it back.
+// been lost because another node has taken the session, and to connect would take it back. Nor is the board believed before it has been
+// shown to hear: when the address of this device changes all its connections die, and that of the session may be found dead first.
 func (o *Owner) Enter(ctx context.Context) (epoch uint64, ok bool) {
 	o.mu.Lock()
 	first := o.entering
@@ -27,7 +28,7 @@ func (o *Owner) Enter(ctx context.Context) (epoch uint64, ok bool) {
 	case <-ctx.Done():
 		return 0, false
 	}
-	if !o.listen(ctx) || o.decide(true).Do != Stay {
+	if !o.listen(ctx) || o.Board.current(ctx) != nil || !o.listen(ctx) || o.decide(true).Do != Stay {
 		return 0, false
 	}
 	o.mu.Lock()

@@ -145,6 +145,28 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// The address of a device changes: it hears nothing any more and does not know yet, while others take what it had. It does not take it back
+// before it hears again.
+func TestDeafOwner(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 12, "a", "b", "c")
+		defer s.end()
+		time.Sleep(time.Second)
+		stop := s.flow(10 * time.Millisecond)
+		s.b.deafen(s.nodes["a"].board)
+		s.sees(false, []string{"b", "c"}, "a")
+		time.Sleep(30 * time.Second)
+		s.settled("while it is deaf", "b", "c")
+		s.b.deafen(nil)
+		time.Sleep(10 * time.Second)
+		sent, lost, twice := stop()
+		if kicks := s.kicks(); lost != 0 || twice > kicks*inFlight || kicks > 2*12 || s.b.early != 0 {
+			t.Errorf("%d sent, %d lost, %d twice, %d out of order, %d cut off", sent, lost, twice, s.b.early, kicks)
+		}
+	})
+}
+
 // Both sides of a split believe the other one dead and can reach the broker. It costs at most two connections per session, and then
 // nothing changes until the end of the split.
 func TestSplitWithTheBrokerInReach(t *testing.T) {
