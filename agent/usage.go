@@ -102,7 +102,7 @@ func usageOf(c *dispatch.Counters) meter.Usage {
 // weighed is the store as the dispatcher sees it, which counts what is written for each function: state, done marks, journal, outbox, dead
 // letters. What the database makes of it (its log, its compactions) belongs to nobody in particular.
 type weighed struct {
-	*store.Store
+	dispatch.Store
 	accounts *accounts
 }
 

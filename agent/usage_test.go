@@ -86,3 +86,24 @@ func TestStoredBytesAreWeighed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// taken is a store that takes everything at once.
+type taken struct{ dispatch.Store }
+
+func (taken) Submit(_ []store.Op, done func(error)) error {
+	done(nil)
+	return nil
+}
+
+// What weighing adds to the commit of an event with state, which waits for the disk besides.
+func BenchmarkWeighing(b *testing.B) {
+	w := weighed{taken{}, newAccounts(func(string) string { return "" })}
+	ops := []store.Op{
+		{Key: store.State.Key("counter", []byte("a key")), Value: make([]byte, 256)}, {Key: store.Done.Key("counter", []byte("at/session/1")), Value: make([]byte, 16)},
+	}
+	for b.Loop() {
+		if err := w.Submit(ops, func(error) {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -205,7 +205,7 @@ func events(t *rapid.T, s *site) map[string]uint64 {
 	return all
 }
 
-// Rows merge in any order, however often, also when some are older than others.
+// [L6] Rows merge in any order, however often, also when some are older than others.
 func TestMergeIsAGrowOnlyCounter(t *testing.T) {
 	t.Parallel()
 	gen := rapid.Custom(func(t *rapid.T) Row {

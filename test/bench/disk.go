@@ -11,7 +11,9 @@ import (
 	"mayfly/test/bench/load"
 )
 
-// disk measures the bytes the agent causes to be written to disk per event, by the kernel's accounting (/proc/<pid>/io).
+// disk measures the bytes the agent causes to be written to disk per event, by the kernel's accounting (/proc/<pid>/io). The
+// usage ledger is not per event: it writes some 100 bytes a minute for each function that ran, first a minute after the start, which
+// is later than this.
 func (b *bench) disk() error {
 	events := pick(b, 10_000, 50_000)
 	m, err := b.broker(512)

@@ -10,6 +10,7 @@ import (
 
 	"mayfly/admin"
 	"mayfly/internal/guests"
+	"mayfly/internal/mosquitto"
 )
 
 // used is what the ledger says of a function.
@@ -106,5 +107,43 @@ func TestBudgetStopsAFunction(t *testing.T) {
 	d.hears(t, "out/bench/in/1", "meanwhile")
 	if rests() {
 		t.Error("it rests although its budget was raised")
+	}
+}
+
+// [L6] Each node counts what arrived at it, whatever it is called, and one command shows all; who does not answer is named, and what the others used
+// is there all the same.
+func TestUsageOfACluster(t *testing.T) {
+	t.Parallel()
+	broker := mosquitto.Run(t, mosquitto.Options{})
+	first, far := pairOf(t, broker.URL())
+	first.mayfly("usage", "--cluster").want(t, 0)
+	first.must("deploy", "--nodes-timeout", "1m", first.copied("counter", guests.C(t, "examples/counter/counter.c")))
+	for i, n := range []*node{first, far} {
+		for range i + 2 {
+			n.must("invoke", "counter", "--topic", "bench/count/1", "-d", "1")
+		}
+	}
+	report := func() (r admin.UsageReport, by map[string]uint64) {
+		t.Helper()
+		r, err := first.client.Usage(t.Context(), admin.UsageQuery{By: "month", Cluster: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		by = map[string]uint64{}
+		for _, row := range r.Rows {
+			by[row.NodeID] += row.Events
+		}
+		return r, by
+	}
+	here, there := first.status().Node.ID, far.status().Node.ID
+	until(t, "both nodes answer", func() (bool, string) {
+		r, by := report()
+		return by[here] == 2 && by[there] == 3 && len(r.Missing) == 0, fmt.Sprintf("%+v", r)
+	})
+	far.mayfly("usage", "--cluster").want(t, 0, "in all: 5 events")
+	far.kill()
+	r, by := report()
+	if by[here] != 2 || len(r.Missing) != 1 || r.Missing[0].NodeID != there || r.Missing[0].Reason == "" {
+		t.Errorf("%+v", r)
 	}
 }
