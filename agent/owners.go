@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/ownership"
 	"mayfly/function"
 	"mayfly/store"
@@ -42,6 +43,9 @@ type team struct {
 	name    func(node string) string // what people call it; nil = its id
 	events  withdrawer
 	rules   ownership.Rules // zero: the defaults
+
+	box   changelog.Outbox      // where changelogs leave; nil: the state of functions stays where it is
+	moved func(function string) // the state of a function came or went
 }
 
 // owned is a trigger's session that other nodes may take over.
@@ -51,6 +55,7 @@ type owned struct {
 	board   *ownership.Board
 	owner   *ownership.Owner
 	session *mqtt.Session
+	gate    *following
 	fn      atomic.Pointer[function.Function] // as it is deployed now
 }
 
@@ -87,6 +92,7 @@ func (s *subscriptions) openOwned(key string, c claim, topics []mqtt.Topic) (fun
 		s.owned[key] = o
 	}
 	o.fn.Store(c.fn)
+	o.gate.align()
 	return func() triggers.Source { return o.owner }, o.session.SetTopics(topics)
 }
 
@@ -114,7 +120,8 @@ func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owne
 		Withdraw: func(all bool) { t.events.Withdraw(key, all) },
 	}
 	o.owner = ownership.NewOwner(c)
-	wanted.Gate = o.owner
+	o.gate = &following{Owner: o.owner, log: func() *changelog.Log { return s.changelog(o.fn.Load()) }}
+	wanted.Gate = o.gate
 	var memory mqtt.Memory = o.owner
 	if at.bound {
 		wanted.Session += " at " + t.self
@@ -191,7 +198,7 @@ func (s *subscriptions) clean(o *owned) {
 		case s.wants(o.key):
 			return
 		case mine || orphaned && claimed:
-			if o.session.Purge(s.ctx) == nil {
+			if s.clearState(o) == nil && o.session.Purge(s.ctx) == nil {
 				s.forgetOwned(o)
 				return
 			}
@@ -241,6 +248,7 @@ func (s *subscriptions) everywhere(functions []*function.Function) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deployed = map[string]bool{}
+	s.keepStates(functions)
 	for _, f := range functions {
 		for i := range f.Manifest.MQTT {
 			if c := s.claim(f, i); s.sites[c.Broker] != nil && s.shared(c.spec, s.sites[c.Broker]) {
@@ -322,6 +330,9 @@ func (s *subscriptions) ownership(function, trigger string) string {
 		text := ", no owner yet"
 		if node := o.board.Owner(o.owner.Session); node != "" {
 			text = ", owner " + s.team.called(node)
+		}
+		if why := s.stateOf(o.fn.Load()); why != "" {
+			text += " (" + why + ")"
 		}
 		if s.sites[o.broker].bound {
 			text += " (bind_client_id: what is published while the owner changes may be lost)"
