@@ -44,7 +44,7 @@ func split(t *trial) error {
 	if err := t.changesOnBothSides(left, right); err != nil {
 		return err
 	}
-	t.sleep(time.Until(parted.Add(pick(t, 40*time.Second, 10*time.Minute))))
+	t.sleep(time.Until(parted.Add(pick(t, 25*time.Second, 10*time.Minute))))
 	t.noted("claims while parted: %s", strings.ReplaceAll(seen.story(t, parted), "\n", ", "))
 	t.net.Heal()
 	healed := time.Now()
