@@ -219,7 +219,7 @@ func (a *Agent) watchSchedules(ctx context.Context) error {
 		case <-settled.C:
 		}
 		a.reconcil.Lock()
-		err := a.ticks.apply(a.catalog.List(), a.mayFire)
+		err := a.ticks.apply(a.functions(), a.mayFire)
 		a.reconcil.Unlock()
 		if err != nil {
 			a.log.Error("schedules could not be given to their owners; trying again when something changes", "err", err)
