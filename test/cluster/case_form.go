@@ -87,20 +87,8 @@ func (t *trial) refused(signer, strange *node) error {
 	if err != nil {
 		return err
 	}
-	list, err := signer.client.Tokens(t.ctx)
-	if err != nil {
+	if err := t.takeBack(signer, back); err != nil {
 		return err
-	}
-	for _, k := range list {
-		if strings.Contains(back, k.ID) {
-			if _, err := signer.mayfly("token", "revoke", k.ID); err != nil {
-				return err
-			}
-			list = nil
-		}
-	}
-	if list != nil {
-		return errors.New("the token that was just made is not listed")
 	}
 	other, err := t.add("")
 	if err != nil {
@@ -137,6 +125,21 @@ func (t *trial) refused(signer, strange *node) error {
 	}
 	_, err = strange.mayfly("join", good, "--via", signer.calls()) // or it was refused for another reason
 	return err
+}
+
+// takeBack revokes a token that was made before.
+func (t *trial) takeBack(signer *node, token string) error {
+	list, err := signer.client.Tokens(t.ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		if strings.Contains(token, k.ID) {
+			_, err := signer.mayfly("token", "revoke", k.ID)
+			return err
+		}
+	}
+	return errors.New("the token that was just made is not listed")
 }
 
 // foreign founds another cluster on one more node and returns a token of it.
