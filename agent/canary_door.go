@@ -106,3 +106,11 @@ func loadable(f *function.Function) []*function.Function {
 	}
 	return []*function.Function{f, f.Canary.Function}
 }
+
+// meant is the version of f that another node's call is of: the one on trial, if it says so.
+func meant(f *function.Function, version uint64) *function.Function {
+	if f != nil && f.Canary != nil && f.Canary.Function.Version == version {
+		return f.Canary.Function
+	}
+	return f
+}

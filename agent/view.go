@@ -198,7 +198,7 @@ type guests struct{ agent *Agent }
 // Exec implements peer.Executor.
 func (g guests) Exec(ctx context.Context, _ string, r *peer.ExecRequest) (*function.Result, error) {
 	f, _ := g.agent.catalog.Get(r.Function)
-	call, err := r.Call(f, g.agent.cfg.Node.Name)
+	call, err := r.Call(meant(f, r.Version), g.agent.cfg.Node.Name)
 	if err != nil {
 		return nil, err
 	}
