@@ -41,7 +41,7 @@ func Layout() Table {
 func rows() []Row {
 	words := []string{"event", "function", "function/extract"}
 	with := func(more ...string) []string { return append(slices.Clone(words), more...) }
-	return []Row{
+	journey := []Row{
 		{"event", nil, "pure values at the bottom"},
 		{"function/extract", []string{"event"}, "expressions over an event"},
 		{"function", []string{"event", "function/extract"}, "the vocabulary of what is run: no goroutine, no I/O"},
@@ -89,6 +89,14 @@ func rows() []Row {
 			"what an event costs, beside the library's own calls",
 		},
 
+	}
+	return slices.Concat(journey, around(words))
+}
+
+// around is what is beside an event's journey: the other nodes, the disk, the people.
+func around(words []string) []Row {
+	with := func(more ...string) []string { return append(slices.Clone(words), more...) }
+	return []Row{
 		{"cluster", nil, "membership and keyed gossip: it does not know what it gossips"},
 		{"cluster/catalog", with("store"), "replicated desired state"},
 		{"cluster/identity", nil, "keys and certificates"},
