@@ -88,7 +88,8 @@ func (t *trial) knock(members []*node, strange *node) error {
 	accepted, asked := 0, 0
 	for _, n := range members {
 		for _, c := range []*tls.Config{
-			{}, {ServerName: "signer.mayfly"},
+			{},
+			{ServerName: "signer.mayfly"},
 			{GetClientCertificate: foreign.GetClientCertificate, Certificates: foreign.Certificates, ServerName: n.id},
 			{GetClientCertificate: foreign.GetClientCertificate, Certificates: foreign.Certificates, ServerName: "signer.mayfly"},
 		} {
