@@ -111,7 +111,10 @@ func TestOrdersCountWhenOperatorsSignedThem(t *testing.T) {
 		r    catalog.Record
 		ok   bool
 	}{
-		{"signed", good, true}, {"altered", altered, false}, {"unsigned", r, false}, {"signed by a stranger", signedBy(t, wrong, r), false},
+		{"signed", good, true},
+		{"altered", altered, false},
+		{"unsigned", r, false},
+		{"signed by a stranger", signedBy(t, wrong, r), false},
 		{"unsigned, of this node", record(catalog.KindFunction, "f", f.node.ID), false},
 		{"signed by the node", signedBy(t, without, record(catalog.KindNode, f.node.ID, f.node.ID)), true},
 	} {

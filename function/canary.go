@@ -61,8 +61,11 @@ func Comparable(old, m *Manifest) error {
 		name string
 		same bool
 	}{
-		{"[[trigger.mqtt]]", same(old.MQTT, m.MQTT)}, {"[[trigger.http]]", same(old.HTTP, m.HTTP)}, {"[[trigger.cron]]", same(old.Cron, m.Cron)},
-		{"[state]", same(old.State, m.State)}, {"[placement]", same(old.Placement, m.Placement)},
+		{"[[trigger.mqtt]]", same(old.MQTT, m.MQTT)},
+		{"[[trigger.http]]", same(old.HTTP, m.HTTP)},
+		{"[[trigger.cron]]", same(old.Cron, m.Cron)},
+		{"[state]", same(old.State, m.State)},
+		{"[placement]", same(old.Placement, m.Placement)},
 	} {
 		if !part.same {
 			return fmt.Errorf("its %s is another than that of the deployed version", part.name)

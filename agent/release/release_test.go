@@ -153,9 +153,13 @@ func TestDecide(t *testing.T) {
 		reports []release.Report
 		want    release.Verdict
 	}{
-		{0, nil, release.Open}, {time.Hour, nil, release.Open}, {time.Hour, say(release.Open, release.Open), release.Open},
-		{30 * time.Second, say(release.Good), release.Open}, {time.Minute, say(release.Open, release.Good), release.Good},
-		{0, say(release.Good, release.Worse), release.Worse}, {time.Hour, say(release.Good, release.Worse), release.Worse},
+		{0, nil, release.Open},
+		{time.Hour, nil, release.Open},
+		{time.Hour, say(release.Open, release.Open), release.Open},
+		{30 * time.Second, say(release.Good), release.Open},
+		{time.Minute, say(release.Open, release.Good), release.Good},
+		{0, say(release.Good, release.Worse), release.Worse},
+		{time.Hour, say(release.Good, release.Worse), release.Worse},
 	} {
 		if got, _ := release.Decide(r, c.ran, c.reports); got != c.want {
 			t.Errorf("after %v %v: %s, want %s", c.ran, c.reports, got, c.want)

@@ -10,8 +10,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mayfly/sdk/go/mayfly"
 	"strconv"
+
+	"mayfly/sdk/go/mayfly"
 )
 
 //go:wasmexport mayfly_handle

@@ -75,8 +75,10 @@ func TestLyingRegistry(t *testing.T) {
 		"another module":        {liar{good, imageManifest, "", sends("modulo")}, ":1", "digest"},
 		"more than it said":     {liar{good, imageManifest, "", sends("module and more")}, ":1", "unavailable"},
 		"less than it said":     {liar{good, imageManifest, "", sends("mod")}, ":1", "unavailable"},
-		"huge function.toml": {liar{strings.TrimSuffix(good, "}") + `, "annotations": {"vnd.mayfly.function.toml": "` + strings.Repeat("#", 200<<10) + `"}}`,
-			imageManifest, "", sends("module")}, ":1", "artifact"},
+		"huge function.toml": {liar{
+			strings.TrimSuffix(good, "}") + `, "annotations": {"vnd.mayfly.function.toml": "` + strings.Repeat("#", 200<<10) + `"}}`,
+			imageManifest, "", sends("module"),
+		}, ":1", "artifact"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(c.liar)
@@ -116,8 +118,14 @@ func TestPlainHTTPIsAskedFor(t *testing.T) {
 		plain bool
 		want  string
 	}{
-		{"registry.example", false, "https"}, {"registry.example:5000", true, "http"}, {"10.0.0.1:5000", false, "https"}, {"127.0.0.1:5000", false, "http"},
-		{"[::1]:5000", false, "http"}, {"localhost:5000", false, "http"}, {"localhost.example", false, "https"}, {"redirects.example", false, "https"},
+		{"registry.example", false, "https"},
+		{"registry.example:5000", true, "http"},
+		{"10.0.0.1:5000", false, "https"},
+		{"127.0.0.1:5000", false, "http"},
+		{"[::1]:5000", false, "http"},
+		{"localhost:5000", false, "http"},
+		{"localhost.example", false, "https"},
+		{"redirects.example", false, "https"},
 	} {
 		seen = nil
 		_, _, err := client(t, oci.Options{PlainHTTP: c.plain, Transport: record}).Pull(t.Context(), reference(t, "%s/x:1", c.host))

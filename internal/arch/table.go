@@ -88,7 +88,6 @@ func rows() []Row {
 			[]string{"event", "function", "wasm", "wasm/abi", "wasm/internal/wasmtime"},
 			"what an event costs, beside the library's own calls",
 		},
-
 	}
 	return slices.Concat(journey, around(words))
 }
