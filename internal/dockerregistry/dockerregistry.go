@@ -89,7 +89,9 @@ func Start(dir string, o Options) (*Registry, error) {
 // Stop ends it.
 func (r *Registry) Stop() {
 	r.stop()
-	<-r.done
+	if err := <-r.done; err == nil {
+		return // it had ended by itself
+	}
 }
 
 func freePort() (string, error) {
@@ -125,8 +127,11 @@ func (r *Registry) await() error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); <-tick.C {
-		resp, err := http.Get("http://" + r.Host + "/v2/")
-		if err == nil {
+		request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+r.Host+"/v2/", http.NoBody)
+		if err != nil {
+			return err
+		}
+		if resp, err := http.DefaultClient.Do(request); err == nil {
 			return resp.Body.Close()
 		}
 	}

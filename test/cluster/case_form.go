@@ -90,7 +90,7 @@ func (t *trial) refused(signer, strange *node) error {
 	if err := t.takeBack(signer, back); err != nil {
 		return err
 	}
-	other, err := t.add("")
+	other, err := t.add()
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (t *trial) takeBack(signer *node, token string) error {
 
 // foreign founds another cluster on one more node and returns a token of it.
 func (t *trial) foreign() (string, error) {
-	n, err := t.add("")
+	n, err := t.add()
 	if err != nil {
 		return "", err
 	}

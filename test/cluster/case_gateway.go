@@ -20,7 +20,7 @@ func gateways(t *trial) error {
 	if err := t.world(3); err != nil {
 		return err
 	}
-	only, err := t.add("", "gpio")
+	only, err := t.add("gpio")
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func gateways(t *trial) error {
 		var code int
 		var text string
 		err := t.until(10*time.Second, func() bool {
-			code, text = n.page("/picky")
+			code, text = n.page()
 			return code == http.StatusOK
 		})
 		if err != nil || text != only.name {
@@ -47,9 +47,9 @@ func gateways(t *trial) error {
 	return t.gone(only)
 }
 
-// page asks this node's gateway from outside.
-func (n *node) page(path string) (code int, text string) {
-	return n.get(n.t.lab, n.host.Address+":"+gatewayPort, path)
+// page asks this node's gateway from outside for the function of one node.
+func (n *node) page() (code int, text string) {
+	return n.get(n.t.lab, n.host.Address+":"+gatewayPort, "/picky")
 }
 
 // crowded asks for much more than the one node can do: it is refused with a reason, and nothing else happens.
@@ -61,7 +61,7 @@ func (t *trial) crowded(only *node) error {
 	for i := range callers {
 		n := t.nodes[i%(len(t.nodes)-1)]
 		all.Go(func() {
-			switch code, text := n.page("/picky"); code {
+			switch code, text := n.page(); code {
 			case http.StatusOK:
 				served.Add(1)
 			case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusGatewayTimeout:
@@ -95,7 +95,7 @@ func (t *trial) gone(only *node) error {
 	waiting := make(chan answer)
 	began := time.Now()
 	go func() {
-		code, text := t.nodes[1].page("/picky")
+		code, text := t.nodes[1].page()
 		waiting <- answer{code, text, time.Since(began)}
 	}()
 	t.sleep(100 * time.Millisecond)
@@ -109,7 +109,7 @@ func (t *trial) gone(only *node) error {
 		t.fault("the caller whose function died with its node got %d %s", got.code, got.text)
 	}
 	began = time.Now()
-	code, text := t.nodes[0].page("/picky")
+	code, text := t.nodes[0].page()
 	t.figures["gone_ms"] = float64(time.Since(began).Milliseconds())
 	t.noted("it is gone: %d %s", code, text)
 	if code != http.StatusServiceUnavailable && code != http.StatusBadGateway && code != http.StatusGatewayTimeout {

@@ -10,7 +10,7 @@ import (
 
 // badLinks: frames that are lost in one direction, by chance, or late. A node that is only hard to reach is not dead.
 func badLinks(t *trial) error {
-	if err := t.flowing(5, 200); err != nil {
+	if err := t.flowing(200); err != nil {
 		return err
 	}
 	nodes, long := names(t.nodes), pick(t, 10*time.Second, 60*time.Second)

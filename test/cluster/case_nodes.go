@@ -89,7 +89,7 @@ func (n *node) get(from *lan.Host, address, path string) (code int, text string)
 
 // moves: the owner's address changes under it, as DHCP does.
 func moves(t *trial) error {
-	if err := t.flowing(5, 300); err != nil {
+	if err := t.flowing(300); err != nil {
 		return err
 	}
 	n, err := t.owner(relay.name)
@@ -134,7 +134,7 @@ func knownAt(n *node) func(admin.Member) bool {
 
 // pause: the owner sleeps for longer than it takes to be given up, and wakes up believing that it owns.
 func pause(t *trial) error {
-	if err := t.flowing(5, 500); err != nil {
+	if err := t.flowing(500); err != nil {
 		return err
 	}
 	seen, err := t.watchClaims()
@@ -230,7 +230,7 @@ func everybodyUses(key string, nodes []*node, holders []admin.KeyHolder) bool {
 
 // revoked: who is shut out gets nothing any more, and the others go on. It is the owner, so that somebody has to take over from it.
 func revoked(t *trial) error {
-	if err := t.flowing(5, 200); err != nil {
+	if err := t.flowing(200); err != nil {
 		return err
 	}
 	out, err := t.ownerBesides(t.nodes[0])

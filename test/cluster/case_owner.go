@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// flowing is a site whose relay answers so many events a second.
-func (t *trial) flowing(nodes int, rate int64) error {
-	if err := t.site(nodes); err != nil {
+// flowing is a site of five whose relay answers so many events a second.
+func (t *trial) flowing(rate int64) error {
+	if err := t.site(5); err != nil {
 		return err
 	}
 	if err := t.deploy(t.nodes[0], relay); err != nil {
@@ -21,7 +21,7 @@ func (t *trial) flowing(nodes int, rate int64) error {
 
 // kill: whoever has the trigger dies, again and again; the broker keeps what it had, and somebody else gets it.
 func kill(t *trial) error {
-	if err := t.flowing(5, 1000); err != nil {
+	if err := t.flowing(1000); err != nil {
 		return err
 	}
 	for range pick(t, 2, 20) {
@@ -74,7 +74,7 @@ func (t *trial) caughtUp(patience time.Duration) error {
 
 // drain: who is to go hands over at once, and who comes back is given what is his.
 func drain(t *trial) error {
-	if err := t.flowing(5, 1000); err != nil {
+	if err := t.flowing(1000); err != nil {
 		return err
 	}
 	var back []time.Duration

@@ -18,7 +18,7 @@ import (
 // on either side is so on both sides afterwards.
 func split(t *trial) error {
 	t.kicks = 2
-	if err := t.flowing(5, 500); err != nil {
+	if err := t.flowing(500); err != nil {
 		return err
 	}
 	if err := t.lendKey(t.nodes[2]); err != nil {

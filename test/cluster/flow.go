@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -58,7 +59,7 @@ func newFlow(ctx context.Context, seed uint64, functions ...string) (*flow, erro
 	f.log.Watch(f.saw)
 	f.sender = sender.New(brokerAddress, 256, f.log)
 	f.tasks.Go(func() {
-		if err := hear(conn, in, f.heard); err != nil && ctx.Err() == nil {
+		if err := hear(conn, in, f.heard); ctx.Err() == nil {
 			f.broken.Store(&err)
 		}
 	})
@@ -122,9 +123,7 @@ func (f *flow) saw(e history.Event, s history.Sight) {
 func (f *flow) mark() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, seq := range f.next {
-		f.marked[name] = seq
-	}
+	maps.Copy(f.marked, f.next)
 	f.after, f.gap, f.last = false, 0, time.Now()
 }
 
@@ -172,7 +171,7 @@ func listen(ctx context.Context, addr, filter string) (net.Conn, *bufio.Reader, 
 	return conn, in, conn.SetDeadline(time.Time{})
 }
 
-// hear calls each for every message and acknowledges it.
+// hear calls each for every message and acknowledges it, until the connection ends; it returns why.
 func hear(conn net.Conn, in *bufio.Reader, each func(topic string, payload []byte)) error {
 	for {
 		p, err := packets.ReadPacket(in)

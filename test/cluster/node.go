@@ -23,7 +23,6 @@ type node struct {
 	name   string
 	id     string // as a member
 	socket string
-	config string // further lines of its configuration
 	labels []string
 	cage   string // cgroup its process is put into; "" = none
 	client *admin.Client
@@ -50,8 +49,8 @@ func (n *node) configure() error {
 		return err
 	}
 	level := map[bool]string{true: "debug", false: "info"}[n.t.debug]
-	text := fmt.Sprintf("[node]\nname = %q\ndata = %q\nlabels = %s\n[broker.site]\nurls = [%q]\n[admin]\nsocket = %q\n[gateway]\nlisten = \"0.0.0.0:%s\"\nplain = true\n[log]\nlevel = %q\n%s",
-		n.name, n.data(), labels, "tcp://"+brokerAddress, n.socket, gatewayPort, level, n.config)
+	text := fmt.Sprintf("[node]\nname = %q\ndata = %q\nlabels = %s\n[broker.site]\nurls = [%q]\n[admin]\nsocket = %q\n[gateway]\nlisten = \"0.0.0.0:%s\"\nplain = true\n[log]\nlevel = %q\n",
+		n.name, n.data(), labels, "tcp://"+brokerAddress, n.socket, gatewayPort, level)
 	return os.WriteFile(n.data()+".toml", []byte(text), 0o600)
 }
 

@@ -39,7 +39,6 @@ type trial struct {
 	flow   *flow
 
 	takeovers []time.Duration
-	dups      int // that are allowed; 0 = any number, they are counted
 	kicks     int // that are allowed; -1 = any number
 	figures   map[string]float64
 	notes     []string
@@ -72,7 +71,7 @@ func (t *trial) world(n int) error {
 		return err
 	}
 	for range n {
-		if _, err := t.add(""); err != nil {
+		if _, err := t.add(); err != nil {
 			return err
 		}
 	}
@@ -85,9 +84,9 @@ func (t *trial) world(n int) error {
 }
 
 // add starts one more agent, alone.
-func (t *trial) add(config string, labels ...string) (*node, error) {
+func (t *trial) add(labels ...string) (*node, error) {
 	i := len(t.nodes) + 1
-	n := &node{t: t, name: fmt.Sprintf("n%d", i), config: config, labels: labels}
+	n := &node{t: t, name: fmt.Sprintf("n%d", i), labels: labels}
 	n.socket = n.data() + ".sock"
 	n.client = admin.NewClient(n.socket)
 	var err error

@@ -95,9 +95,9 @@ func (h *History) Check(patience time.Duration) error {
 		return nil
 	case porcupine.Illegal:
 		return fmt.Errorf("%d calls are not linearizable", len(h.ops))
-	default:
-		return fmt.Errorf("whether %d calls are linearizable was not found out within %v", len(h.ops), patience)
+	case porcupine.Unknown:
 	}
+	return fmt.Errorf("whether %d calls are linearizable was not found out within %v", len(h.ops), patience)
 }
 
 // model is one register; a history is cut into those of its registers first.
