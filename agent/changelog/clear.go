@@ -21,12 +21,11 @@ func (l *Log) Clear(ctx context.Context) error {
 		_ = r.sub.Run(ctx, r) // always nil: it ends with ctx
 	}()
 	defer func() { cancel(); <-listening }()
-	if _, err := r.read(ctx); err != nil {
+	seen, err := r.read(ctx)
+	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	topics := slices.Sorted(maps.Keys(r.seen))
-	r.mu.Unlock()
+	topics := slices.Sorted(maps.Keys(seen))
 	var msgs []event.Message
 	for _, topic := range topics {
 		msgs = append(msgs, l.message(topic, nil))

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Slots is how many records of the latest commits the broker holds. More commits than half of them are never unconfirmed.
-const Slots = 64
+// Slots is how many records of the latest commits the broker holds, with their done marks. It is fewer than what a broker queues for a client.
+const Slots = 256
 
 // Latest returns the epoch, writer and base that count now; the zero Span of the zero Head.
 func (h *Head) Latest() Span {
@@ -52,6 +52,7 @@ type Image struct {
 	Values map[string]Entry
 	Ring   []Record // in order
 	Torn   bool     // there are commits or keys, and no head
+	Behind []Entry  // what commits say of keys and their entries do not: who wrote them died in between
 }
 
 // Exists says whether there is a changelog at all.
@@ -66,10 +67,10 @@ func (m *Image) Reached() uint64 { return max(m.Tip.Seq, m.Head.Latest().Base) }
 func Fold(head Head, records []Record, entries []Entry) (Image, error) {
 	m := Image{Head: head, Values: map[string]Entry{}}
 	m.Torn = !m.Exists() && len(records)+len(entries) > 0
-	keys := map[string]bool{}
+	keys := map[string]Version{}
 	for i := range entries {
 		if e := &entries[i]; head.Holds(e.Stamp) {
-			keys[string(e.Key)] = true
+			keys[string(e.Key)] = e.Version
 			m.take(*e)
 		}
 	}
@@ -102,6 +103,11 @@ func Fold(head Head, records []Record, entries []Entry) (Image, error) {
 			m.take(Entry{r.Stamp, w})
 		}
 		m.Ring = append(m.Ring, *r)
+	}
+	for key, e := range m.Values {
+		if version, known := keys[key]; known && version != e.Version || !known && !e.Delete {
+			m.Behind = append(m.Behind, e)
+		}
 	}
 	tip := bySeq[m.Tip.Seq]
 	return m, enough(len(keys), len(tip.Writes), tip.Keys)

@@ -147,7 +147,7 @@ func (l *Log) Commit(c Change) error {
 		return l.refuse(function.ClassNotHere, "fenced", ErrMoved)
 	case len(c.Writes) == 0:
 		return l.follow(c)
-	case l.waiting >= Slots/2:
+	case l.waiting >= maxWaiting:
 		return l.refuse(function.ClassOverload, "unconfirmed", errors.New("the broker has not confirmed the commits before"))
 	}
 	r := Record{Stamp: l.next(), Keys: uint64(len(l.keys)), Writes: writes(c.Writes, time.Now()), Marks: l.marks(c.Marks)}
@@ -304,6 +304,9 @@ func (l *Log) flush() {
 	}
 	l.queue = nil
 }
+
+// maxWaiting is how many commits may be unconfirmed: few enough that the broker, or this node, has the record of every one.
+const maxWaiting = 32
 
 // sendAgain is how soon the outbox is asked again that had no room.
 const sendAgain = 20 * time.Millisecond

@@ -341,3 +341,31 @@ func TestClear(t *testing.T) {
 		}
 	})
 }
+
+// Who dies between a commit's record and its entries leaves them to the next owner: they are there when the record has left the ring.
+func TestEntriesOfADeadOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBus()
+		n := newNode(t, "a", b, newMemory())
+		n.opened(1)
+		commit(t, n, map[string]string{"gone": "1"})
+		n.post.dies(1)
+		if _, err := n.put(n.log.Generation(), map[string]string{"x": "1", "y": "1", "gone": ""}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		n.die()
+		next := newNode(t, "b", b, newMemory())
+		next.opened(2)
+		for i := range Slots + 1 {
+			commit(t, next, map[string]string{"i": fmt.Sprint(i)})
+		}
+		next.die()
+		third := newNode(t, "c", b, newMemory())
+		third.opened(3)
+		if third.get("x") != "1" || third.get("y") != "1" || third.get("gone") != "" {
+			t.Errorf("x is %q, y is %q, gone is %q", third.get("x"), third.get("y"), third.get("gone"))
+		}
+		third.die()
+	})
+}

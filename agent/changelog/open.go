@@ -93,7 +93,6 @@ func (l *Log) attempt(ctx context.Context, claim uint64) error {
 	if err != nil {
 		return err
 	}
-	r.live()
 	l.mu.Lock()
 	l.open, l.why = true, nil
 	l.superseded = cancel
@@ -103,6 +102,7 @@ func (l *Log) attempt(ctx context.Context, claim uint64) error {
 	for _, topic := range stale {
 		l.hear(topic, seen[topic])
 	}
+	r.live()
 	l.Changed()
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -160,6 +160,9 @@ func (l *Log) begin(ctx context.Context, claim uint64, m *Image, seq uint64) err
 		if !e.Delete {
 			keys[l.keyTopic(e.Key)] = key
 		}
+	}
+	if err := l.deliver(ctx, l.entries(m.Behind)); err != nil { // before their commits leave the ring
+		return err
 	}
 	next := m.Head
 	if next.Node != l.Node || next.Claim != claim {
@@ -223,6 +226,17 @@ func (l *Log) everything(stamp Stamp, keys map[string]string) (msgs []event.Mess
 		err = l.Outbox.Check(msgs)
 	}
 	return msgs, err
+}
+
+func (l *Log) entries(all []Entry) (msgs []event.Message) {
+	for i := range all {
+		m := l.message(l.keyTopic(all[i].Key), nil)
+		if !all[i].Delete {
+			m.Data = all[i].Encode()
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs
 }
 
 func (l *Log) publishHead(ctx context.Context, h *Head) error {

@@ -23,6 +23,8 @@ type reader struct {
 
 	mu    sync.Mutex
 	seen  map[string][]byte // by topic; nil when the copy has been read
+	late  []event.Event     // what came after that, until the log is open
+	open  bool
 	heard map[string]chan struct{}
 }
 
@@ -40,12 +42,14 @@ func (r *reader) Accept(_ context.Context, ev *event.Event, receipt triggers.Rec
 		defer receipt.Settle(triggers.Settlement{})
 	}
 	r.mu.Lock()
-	heard, live := r.heard[ev.Topic], r.seen == nil
+	heard, live := r.heard[ev.Topic], r.open
 	switch {
 	case heard != nil:
 		delete(r.heard, ev.Topic)
 		close(heard)
 	case live, isMarker(ev.Topic):
+	case r.seen == nil:
+		r.late = append(r.late, event.Event{Topic: ev.Topic, Data: slices.Clone(ev.Data)})
 	case len(ev.Data) == 0:
 		delete(r.seen, ev.Topic)
 	default:
@@ -148,14 +152,19 @@ func (r *reader) read(ctx context.Context) (map[string][]byte, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.seen, nil
+	seen := r.seen
+	r.seen = nil
+	return seen, nil
 }
 
-// live says that the copy has been read: what comes from now on is news.
+// live says that the log is open: it hears what came since the copy was read, and everything from now on.
 func (r *reader) live() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen = nil
+	for i := range r.late {
+		r.log.hear(r.late[i].Topic, r.late[i].Data)
+	}
+	r.open, r.late = true, nil
 }
 
 // image folds what was read. stale are the topics of messages that do not count; what cannot be read at all is among them.
