@@ -210,11 +210,12 @@ func reopenFull(cfg Config, disk smallDisk, n int) error {
 	return stopped(r)
 }
 
-// until tries until the outcome is as wished, for at most 5 s.
+// until tries until the outcome is as wished, for at most 15 s: three times what is promised, because this also runs with the race
+// detector beside other tests.
 func until(try func() error, wished func(error) bool) error {
 	again := time.NewTicker(spaceStale / 5)
 	defer again.Stop()
-	for late := time.After(5 * time.Second); ; {
+	for late := time.After(15 * time.Second); ; {
 		err := try()
 		if wished(err) {
 			return nil
@@ -222,7 +223,7 @@ func until(try func() error, wished func(error) bool) error {
 		select {
 		case <-again.C:
 		case <-late:
-			return fmt.Errorf("after 5 s still: %w", err)
+			return fmt.Errorf("after 15 s still: %w", err)
 		}
 	}
 }

@@ -110,11 +110,18 @@ func TestUnsettledEventsComeAgainAfterARestart(t *testing.T) {
 	}
 }
 
-// cut ends the connection as a failing network would.
+// cut ends the connection as a failing network would, when there is one.
 func (s *Session) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = s.window.link.end(errors.New("cut by the test"))
+	for {
+		s.mu.Lock()
+		link := s.window.link
+		s.mu.Unlock()
+		if link != nil {
+			_ = link.end(errors.New("cut by the test"))
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 func TestEventGivenBackComesAgainAfterTheHoldOff(t *testing.T) {
