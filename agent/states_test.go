@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -444,7 +443,7 @@ func TestStateThatCannotFollow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	subs := newSubscriptions("a", all, "site", s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	subs := newSubscriptions("a", all, "site", s, slog.New(slog.DiscardHandler))
 	t.Cleanup(subs.close)
 	clustered := func(topics ...string) *function.Function {
 		f := on(t, "f", topics...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -213,7 +214,7 @@ func (l *Log) append(r *Record, c Change) error {
 	if c.Done != nil {
 		f.done = append(f.done, c.Done)
 	}
-	ops := append(c.Ops[:len(c.Ops):len(c.Ops)], store.Op{Key: l.slotKey(r.Seq), Value: text})
+	ops := append(slices.Clip(c.Ops), store.Op{Key: l.slotKey(r.Seq), Value: text})
 	err := l.Store.Submit(ops, func(err error) {
 		if c.Synced != nil {
 			c.Synced(err)

@@ -10,9 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-
 	"mayfly/sdk/go/mayfly"
+	"strconv"
 )
 
 //go:wasmexport mayfly_handle

@@ -180,6 +180,24 @@ func (t *trial) addUp(took time.Duration, asked int64) error {
 	return errors.Join(faults...)
 }
 
+// allReady waits for as many functions to be there and ready; an agent that answers may still be connecting.
+func (t *trial) allReady(functions int) error {
+	for late := time.Now().Add(5 * time.Second); ; t.sleep(100 * time.Millisecond) {
+		s, err := t.agent.client.Status(t.ctx)
+		if err != nil {
+			return err
+		}
+		waiting := slices.IndexFunc(s.Functions, func(f admin.Function) bool { return f.State != admin.StateReady })
+		if len(s.Functions) == functions && waiting < 0 {
+			return nil
+		}
+		if time.Now().After(late) {
+			t.faults = append(t.faults, fmt.Sprintf("of %d functions %d are there, and not all are ready", functions, len(s.Functions)))
+			return nil
+		}
+	}
+}
+
 // killMany is killAgent with a hundred functions deployed: recovery is that of all their subscriptions.
 func killMany(t *trial) error {
 	guests := usual(false)
@@ -199,10 +217,8 @@ func killMany(t *trial) error {
 			return err
 		}
 	}
-	if s, err := t.agent.client.Status(t.ctx); err != nil {
+	if err := t.allReady(100); err != nil {
 		return err
-	} else if ready := slices.IndexFunc(s.Functions, func(f admin.Function) bool { return f.State != admin.StateReady }); len(s.Functions) != 100 || ready >= 0 {
-		t.faults = append(t.faults, fmt.Sprintf("of 100 functions %d are there, and not all are ready", len(s.Functions)))
 	}
 	t.bounds.recovery, t.bounds.duplicates = 2*time.Second, n*atOnce
 	delivered, _ := t.log.Count(history.Delivered)
