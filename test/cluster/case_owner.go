@@ -13,7 +13,7 @@ func (t *trial) flowing(rate int64) error {
 	if err := t.deploy(t.nodes[0], relay); err != nil {
 		return err
 	}
-	if _, err := t.owner(relay.name); err != nil {
+	if _, err := t.settled(relay.name); err != nil {
 		return err
 	}
 	return t.begin(rate, relay.name)
@@ -25,7 +25,7 @@ func kill(t *trial) error {
 		return err
 	}
 	for range pick(t, 2, 20) {
-		n, err := t.owner(relay.name)
+		n, err := t.settled(relay.name)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func drain(t *trial) error {
 	}
 	var back []time.Duration
 	for range pick(t, 3, 20) {
-		n, err := t.owner(relay.name)
+		n, err := t.settled(relay.name)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,25 @@ func (t *trial) owner(function string) (*node, error) {
 	return found[0], nil
 }
 
+// settled waits until the trigger has stayed where it is for longer than a hold-down, and returns its owner. Whoever hears of a
+// deployment first takes it while it does not know everybody yet; the best of all gets it after that.
+func (t *trial) settled(function string) (*node, error) {
+	last, since := (*node)(nil), time.Now()
+	err := t.until(60*time.Second, func() bool {
+		now := t.owners(function)
+		if len(now) != 1 || now[0] != last {
+			if last, since = nil, time.Now(); len(now) == 1 {
+				last = now[0]
+			}
+		}
+		return last != nil && time.Since(since) > 5*time.Second
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the trigger of %s does not stay: %w", function, err)
+	}
+	return last, nil
+}
+
 // owners returns the nodes that say of themselves that they have the function's trigger.
 func (t *trial) owners(function string) (all []*node) {
 	for _, n := range t.nodes {

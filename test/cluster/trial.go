@@ -313,6 +313,9 @@ func (t *trial) result(err error) result {
 		t.faults = append(t.faults, err.Error())
 	}
 	if t.flow != nil {
+		if err != nil {
+			t.settle(10 * time.Second) // what is on its way when a case gives up is not lost
+		}
 		if err := t.flow.broken.Load(); err != nil {
 			t.fault("the witness was cut off: %v", *err)
 		}
