@@ -41,6 +41,7 @@ func crashAt(t *trial, p crashpoint.Point) error {
 		}
 	}
 	if graves {
+		t.sleep(300 * time.Millisecond)
 		if err := t.raise(); err != nil {
 			return err
 		}
@@ -55,8 +56,10 @@ func rejecting(accept string) deploy {
 
 // dieAt restarts the agent with the point armed, waits for its death and starts it again.
 func (t *trial) dieAt(p crashpoint.Point, nth int) error {
-	if p == crashpoint.Replay || p == crashpoint.Replayed {
-		nth = 1 // one replay passes it once
+	replays := p == crashpoint.Replay || p == crashpoint.Replayed
+	if replays {
+		nth = 1 // a replay of one batch passes it once
+		t.load.rate.Store(150)
 	}
 	t.sleep(300 * time.Millisecond)
 	if err := t.agent.stop(); err != nil {
@@ -66,25 +69,44 @@ func (t *trial) dieAt(p crashpoint.Point, nth int) error {
 	if err := t.agent.start(); err != nil {
 		return err
 	}
-	if p == crashpoint.Replay || p == crashpoint.Replayed {
-		// A replayed event is a new one, behind what was buried before it is buried again: nothing may be buried meanwhile, or the
-		// replay that counts finds them in another order than they arrived in.
-		t.load.stop()
-		if err := t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool { return s.Ready && s.DeadLetters.Count > 20 }); err != nil {
+	if replays {
+		if err := t.replayHeld(); err != nil {
 			return err
 		}
-		_, _ = t.agent.client.Replay(t.ctx, admin.DeadLetterQuery{All: true}) // it dies under this call
 	}
 	if err := t.agent.died(20 * time.Second); err != nil {
 		return fmt.Errorf("point %s@%d: %w", p, nth, err)
 	}
 	t.agent.env = nil
+	if replays {
+		t.load.resume() // what comes now is behind what was replayed
+	}
 	return t.again()
 }
 
-// raise lets the function accept what it rejected so far and replays every dead letter.
-func (t *trial) raise() error {
-	t.load.stop()
+// replayHeld replays every dead letter at an agent that dies under it, and leaves the load held. A replayed event is a new arrival, and
+// buried again it is behind all that was buried before: nothing may be buried between the look at the dead letters and the death,
+// and one batch takes them all, or the replay that counts finds them in another order than they came in.
+func (t *trial) replayHeld() error {
+	if err := t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool { return s.Ready && s.DeadLetters.Count > 20 }); err != nil {
+		return err
+	}
+	t.load.hold()
+	if err := t.buried(); err != nil {
+		return err
+	}
+	s, err := t.agent.client.Status(t.ctx)
+	if err == nil && s.DeadLetters.Count > 200 {
+		err = fmt.Errorf("%d dead letters are more than a batch of a replay", s.DeadLetters.Count)
+	}
+	if err == nil {
+		_, _ = t.agent.client.Replay(t.ctx, admin.DeadLetterQuery{All: true}) // it dies under this call
+	}
+	return err
+}
+
+// buried waits, while nothing is sent, until every event is acknowledged and none waits in the journal.
+func (t *trial) buried() error {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		waiting, _ := t.log.Waiting(history.Sent, history.Acked)
@@ -96,8 +118,14 @@ func (t *trial) raise() error {
 		}
 		t.sleep(20 * time.Millisecond)
 	}
+	return t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool { return s.Journal.Count == 0 })
+}
+
+// raise lets the function accept what it rejected so far and replays every dead letter.
+func (t *trial) raise() error {
+	t.load.stop()
 	// What was acknowledged is buried, or waits to be: in the journal, behind what was replayed.
-	if err := t.agent.ready(t.ctx, 20*time.Second, func(s *admin.Status) bool { return s.Journal.Count == 0 }); err != nil {
+	if err := t.buried(); err != nil {
 		return err
 	}
 	if err := t.deploy(rejecting("1")); err != nil {

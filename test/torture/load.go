@@ -18,8 +18,9 @@ type load struct {
 	t       *trial
 	streams []string
 	next    map[string]uint32
-	rate    atomic.Int64 // events a second
-	most    atomic.Int64 // sent and not acknowledged by the agent; beyond it nothing is sent
+	rate    atomic.Int64  // events a second
+	most    atomic.Int64  // sent and not acknowledged by the agent; beyond it nothing is sent
+	gate    chan struct{} // full while an event is being sent, or while nothing may be
 	halt    chan struct{}
 	ended   chan struct{}
 	once    sync.Once
@@ -28,7 +29,7 @@ type load struct {
 const keysPerFunction = 4
 
 func newLoad(t *trial, guests []deploy) *load {
-	l := &load{t: t, next: map[string]uint32{}, halt: make(chan struct{}), ended: make(chan struct{})}
+	l := &load{t: t, next: map[string]uint32{}, gate: make(chan struct{}, 1), halt: make(chan struct{}), ended: make(chan struct{})}
 	l.rate.Store(500)
 	l.most.Store(300)
 	for _, g := range guests {
@@ -67,14 +68,30 @@ func (l *load) run(ctx context.Context) {
 		if due = due.Add(time.Second / time.Duration(l.rate.Load())); time.Since(due) > 50*time.Millisecond {
 			due = time.Now() // what could not be sent in time is not made up for
 		}
-		name := l.streams[rng.IntN(len(l.streams))]
-		l.next[name]++
-		_, key, _ := strings.Cut(name, "/")
-		if l.t.sender.Send(ctx, history.Event{Stream: name, Seq: l.next[name]}, sender.Payload(key, l.next[name])) != nil {
-			l.next[name]-- // it was not sent, and nothing will be any more
-		}
+		l.one(ctx, l.streams[rng.IntN(len(l.streams))])
 	}
 }
+
+// one sends the next event of a stream, as soon as anything may be sent.
+func (l *load) one(ctx context.Context, name string) {
+	select {
+	case l.gate <- struct{}{}:
+		defer func() { <-l.gate }()
+	case <-ctx.Done():
+		return
+	}
+	l.next[name]++
+	_, key, _ := strings.Cut(name, "/")
+	if l.t.sender.Send(ctx, history.Event{Stream: name, Seq: l.next[name]}, sender.Payload(key, l.next[name])) != nil {
+		l.next[name]-- // it was not sent, and nothing will be any more
+	}
+}
+
+// hold lets nothing be sent any more, from its return on until resume is called.
+func (l *load) hold() { l.gate <- struct{}{} }
+
+// resume ends a hold.
+func (l *load) resume() { <-l.gate }
 
 // stop ends the load; what was sent goes on.
 func (l *load) stop() {
