@@ -1,8 +1,8 @@
 package simnet
 
 import (
+	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -11,52 +11,58 @@ import (
 	"time"
 )
 
-// retransmit is what a lost segment costs a stream: the first retransmission timeout of TCP (RFC 6298 asks for at least a second
-// to begin with; Linux goes down to 200 ms once it knows the round trip).
-const (
-	retransmitDial = time.Second
-	retransmit     = 200 * time.Millisecond
-)
+// retransmitDial is what a lost packet costs who opens a stream: RFC 6298 asks for at least a second to begin with.
+const retransmitDial = time.Second
 
 // Dial opens a stream. A link that is down in either direction costs the whole timeout, as it does on a real network.
 func (p *Port) Dial(to string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return p.DialContext(ctx, to)
+}
+
+// DialContext opens a stream to "ip:port". Over a link that is down it ends with ctx, or after two minutes.
+func (p *Port) DialContext(ctx context.Context, to string) (net.Conn, error) {
 	dst, err := netip.ParseAddrPort(to)
 	if err != nil {
 		return nil, err
 	}
-	from := p.Addr()
-	wait := time.Duration(0)
-	n := p.host.net
+	from, n := p.Addr(), p.host.net
 	there, lost, d1 := n.draw(from.Addr(), dst.Addr())
 	back, lostBack, d2 := n.draw(dst.Addr(), from.Addr())
-	wait = d1 + d2
-	for lost || lostBack {
+	wait := d1 + d2
+	for (lost || lostBack) && wait < dialMost {
 		wait += retransmitDial
 		_, lost, _ = n.draw(from.Addr(), dst.Addr())
 		_, lostBack, _ = n.draw(dst.Addr(), from.Addr())
-		if wait > timeout {
-			break
-		}
 	}
-	if there.Down || back.Down || wait > timeout {
-		if err := p.sleep(timeout); err != nil {
-			return nil, err
-		}
-		return nil, &net.OpError{Op: "dial", Net: "sim", Err: os.ErrDeadlineExceeded}
+	if there.Down || back.Down {
+		wait = dialMost
 	}
-	if err := p.sleep(wait); err != nil {
+	if err := p.sleep(ctx, wait); err != nil {
 		return nil, err
+	}
+	if wait >= dialMost {
+		return nil, &net.OpError{Op: "dial", Net: "sim", Err: syscall.ETIMEDOUT}
 	}
 	return p.connect(n.at(dst), from, dst)
 }
 
-// sleep waits unless the port is closed first.
-func (p *Port) sleep(d time.Duration) error {
+// dialMost is how long an attempt takes at most: about what Linux does.
+const dialMost = 2 * time.Minute
+
+// sleep waits unless the port is closed, or ctx ends, first.
+func (p *Port) sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-p.closed:
 		return net.ErrClosed
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return &net.OpError{Op: "dial", Net: "sim", Err: os.ErrDeadlineExceeded}
+		}
+		return ctx.Err()
 	case <-t.C:
 		return nil
 	}
@@ -66,14 +72,14 @@ func (p *Port) connect(there *Port, from, to netip.AddrPort) (net.Conn, error) {
 	if there == nil {
 		return nil, &net.OpError{Op: "dial", Net: "sim", Err: syscall.ECONNREFUSED}
 	}
-	a, b := net.Pipe()
-	mine := &conn{Conn: a, port: p, local: from, remote: to, gone: make(chan struct{})}
-	theirs := &conn{Conn: b, port: there, local: to, remote: from, gone: make(chan struct{})}
+	out, in := newLane(p.host.net, from.Addr(), to.Addr()), newLane(p.host.net, to.Addr(), from.Addr())
+	mine := &conn{port: p, local: from, remote: to, in: in, out: out}
+	theirs := &conn{port: there, local: to, remote: from, in: out, out: in}
 	if !p.keep(mine) {
-		return nil, errors.Join(net.ErrClosed, a.Close(), b.Close())
+		return nil, net.ErrClosed
 	}
 	if !there.keep(theirs) {
-		return nil, errors.Join(&net.OpError{Op: "dial", Net: "sim", Err: syscall.ECONNREFUSED}, mine.Close(), b.Close())
+		return nil, errors.Join(&net.OpError{Op: "dial", Net: "sim", Err: syscall.ECONNREFUSED}, mine.Close())
 	}
 	p.host.streams.Add(1)
 	there.mu.Lock()
@@ -99,103 +105,47 @@ func (p *Port) keep(c *conn) bool {
 
 // conn is one end of a stream.
 type conn struct {
-	net.Conn
 	port          *Port
 	local, remote netip.AddrPort
+	in, out       *lane
 	once          sync.Once
-	gone          chan struct{}
-
-	mu       sync.Mutex
-	deadline time.Time // of writes
 }
 
 func (c *conn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.local) }
 func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
-func (c *conn) SetDeadline(t time.Time) error {
-	c.note(t)
-	return c.unlessGone(c.Conn.SetDeadline(t))
+// Read waits for what the other end wrote.
+func (c *conn) Read(b []byte) (int, error) { return c.in.read(b) }
+
+// Write returns before the other end has what was written. On a link that is down writes fail after a minute.
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.out.write(b)
+	c.port.host.streamBytes.Add(int64(n))
+	return n, err
 }
 
-func (c *conn) SetReadDeadline(t time.Time) error { return c.unlessGone(c.Conn.SetReadDeadline(t)) }
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.in.set(&c.in.reads, t)
+	return nil
+}
 
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.note(t)
-	return c.unlessGone(c.Conn.SetWriteDeadline(t))
+	c.out.set(&c.out.writes, t)
+	return nil
 }
 
-// unlessGone: a pipe refuses deadlines when its other end is closed, a socket only when it is closed itself.
-func (c *conn) unlessGone(err error) error {
-	select {
-	case <-c.gone:
-		return net.ErrClosed
-	default:
-	}
-	if errors.Is(err, io.ErrClosedPipe) {
-		return nil
-	}
-	return err
-}
-
-func (c *conn) note(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = t
-}
-
-// Write takes as long as the link takes. On a link that is down it fails when its deadline is over, or after a minute.
-func (c *conn) Write(b []byte) (int, error) {
-	link, lost, delay := c.port.host.net.draw(c.local.Addr(), c.remote.Addr())
-	c.mu.Lock()
-	deadline := c.deadline
-	c.mu.Unlock()
-	for lost {
-		delay += retransmit
-		_, lost, _ = c.port.host.net.draw(c.local.Addr(), c.remote.Addr())
-		if link.Loss >= 1 {
-			link.Down = true
-			break
-		}
-	}
-	if link.Down {
-		delay = time.Minute
-	}
-	late := !deadline.IsZero() && time.Now().Add(delay).After(deadline)
-	if late {
-		delay = max(0, time.Until(deadline))
-	}
-	if err := c.sleep(delay); err != nil {
-		return 0, err
-	}
-	if late || link.Down {
-		return 0, os.ErrDeadlineExceeded
-	}
-	c.port.host.streamBytes.Add(int64(len(b)))
-	return c.Conn.Write(b)
-}
-
-func (c *conn) sleep(d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-c.gone:
-		return net.ErrClosed
-	case <-t.C:
-		return nil
-	}
-}
-
+// Close ends both directions. What was written before still arrives.
 func (c *conn) Close() error {
-	err := error(nil)
 	c.once.Do(func() {
-		close(c.gone)
 		c.port.mu.Lock()
 		delete(c.port.open, c)
 		c.port.mu.Unlock()
-		err = c.Conn.Close()
+		c.in.abandon()
+		c.out.finish()
 	})
-	return err
+	return nil
 }

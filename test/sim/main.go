@@ -14,9 +14,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +28,9 @@ import (
 	"mayfly/cluster/clustertest"
 	"mayfly/internal/simnet"
 )
+
+// gcAt is how much the heap grows between two collections, in percent.
+const gcAt = 400
 
 // row is one figure, in the form of all figures of this project. There is no baseline here: these are absolute.
 type row struct {
@@ -38,17 +44,42 @@ type row struct {
 }
 
 func main() {
-	testing.Init() // bubbles of virtual time belong to tests, so this program is one
+	testing.Init()           // bubbles of virtual time belong to tests, so this program is one
+	debug.SetGCPercent(gcAt) // thousands of nodes in one process make much garbage and hold little
 	sizes := flag.String("sizes", "30,100,300", "numbers of nodes, separated by commas")
 	parts := flag.String("parts", "members,catalog,small,placement", "what to measure, separated by commas; the first two in every size")
 	out := flag.String("out", "out/sim.json", "where the figures go")
+	profile := flag.String("cpuprofile", "", "where a profile of the processor time goes, if anywhere")
 	flag.Parse()
 	all := func(string, string) (bool, error) { return true, nil }
 	testing.Main(all, []testing.InternalTest{{Name: "sim", F: func(t *testing.T) {
+		end, err := profiled(*profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
 		if err := run(t, *sizes, *parts, *out); err != nil {
 			t.Fatal(err)
 		}
 	}}}, nil, nil)
+}
+
+// profiled writes a profile to a file until end is called; without a file it does nothing.
+func profiled(file string) (end func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut short cannot be read, which is seen at once
+	}, nil
 }
 
 func run(t *testing.T, sizes, parts, out string) error {
@@ -125,8 +156,17 @@ func (r *report) put(f row) {
 	if f.Baseline != 0 {
 		beside = fmt.Sprintf("  beside %.1f", f.Baseline)
 	}
-	fmt.Printf("%-70s %10.1f %-4s %-14s %s%s\n", f.Name, f.Value, f.Unit, f.Target, mark, beside)
+	fmt.Printf("%-70s %10.1f %-4s %-14s %s%s  (%v)\n", f.Name, f.Value, f.Unit, f.Target, mark, beside, processor())
 	r.rows = append(r.rows, f)
+}
+
+// processor is how much processor time the program has used, so that it shows which phase of a simulation costs how much.
+func processor() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Round(time.Second)
 }
 
 // idleWindow is how long to look at idle nodes: about ten minutes, and a whole number of the times between two exchanges of states, which
