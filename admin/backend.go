@@ -27,6 +27,7 @@ type Backend struct {
 	Keys        Keys
 	Access      Access
 	Meter       Meter
+	Secrets     Secrets
 }
 
 // Functions are the deployed functions.

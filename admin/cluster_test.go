@@ -90,6 +90,7 @@ func TestWhatIsNotOffered(t *testing.T) {
 	}
 	paths := clusterRequests()
 	paths["POST /v1/access"], paths["GET /v1/access"], paths["DELETE /v1/access/x"], paths["POST /v1/plan"] = `{"name":"n","scope":"read"}`, "", "", ""
+	paths["GET /v1/secrets"], paths["PUT /v1/secrets/s"], paths["DELETE /v1/secrets/s"] = "", `{"value":"eA=="}`, ""
 	for path, body := range paths {
 		if w := ask(t, s, path, body); w.Code != http.StatusNotImplemented || !strings.Contains(w.Body.String(), KindUnsupported) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)

@@ -43,6 +43,7 @@ func (s *Server) register(at func(scope, pattern string, h http.HandlerFunc)) {
 	s.explainRoutes(at)
 	s.usageRoutes(at)
 	s.releaseRoutes(at)
+	s.secretRoutes(at)
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

@@ -22,6 +22,7 @@ import (
 	"mayfly/agent/meter"
 	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
+	"mayfly/agent/secret"
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/function"
@@ -53,6 +54,7 @@ type Agent struct {
 	store    *store.Store
 	report   store.Report
 	catalog  *catalog.Catalog
+	vault    *secret.Vault
 	modules  *artifact.Store
 	engine   *wasm.Engine
 	sites    map[string]*site
@@ -104,7 +106,7 @@ func New(cfg Config, o Options) (*Agent, error) {
 	if a.restart = o.Restart; a.restart == nil {
 		a.restart = func() { a.log.Warn("start the agent again for this to take effect") }
 	}
-	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openBrokers, a.openView, a.openUsage, a.openJourney, a.openDoors} {
+	for _, stage := range []func(*Options) error{a.openDisk, a.openCatalog, a.openEngine, a.openPool, a.openSecrets, a.openBrokers, a.openView, a.openUsage, a.openJourney, a.openDoors} {
 		if err := stage(&o); err != nil {
 			return nil, errors.Join(err, a.close())
 		}
@@ -288,7 +290,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	}
 	backend := admin.Backend{
 		Functions: a, Releases: releases{a}, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
-		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access,
+		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access, Secrets: sealing{a},
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err

@@ -212,6 +212,6 @@ func (a *Agent) doors() peer.Doors {
 		Exec:  guests{a},
 		Load:  func() peer.Load { return peer.Load(a.dispatch.Load()) },
 		Blob:  a.blob,
-		State: map[string]peer.Answer{catalogState: a.pool.replica.Serve, usageState: a.answerUsage},
+		State: map[string]peer.Answer{catalogState: a.pool.replica.Serve, usageState: a.answerUsage, secretState: a.vault.Answer},
 	}
 }

@@ -107,7 +107,9 @@ type State interface {
 
 // Secrets hands out the secrets the manifest names.
 type Secrets interface {
-	Secret(name string) (value []byte, ok bool)
+	// Secret returns a value, which must not be changed; ok is false when there is none of that name. An error means that there is one which this
+	// node cannot read yet.
+	Secret(name string) (value []byte, ok bool, err error)
 }
 
 // HTTP performs outbound requests that the manifest permits, at once, at least once.

@@ -45,6 +45,7 @@ type Agent struct {
 	letters   []admin.DeadLetter
 	subs      map[*subscriber]struct{}
 	retained  map[string]event.Message
+	secrets   map[string]admin.Secret
 	published []event.Message
 }
 
@@ -85,7 +86,7 @@ func New(now func() time.Time) *Agent {
 func (a *Agent) Backend() admin.Backend {
 	return admin.Backend{
 		Functions: a, Releases: Releases{a}, Invoker: a, DeadLetters: Letters{a}, Bus: a, Watcher: a, Reporter: a,
-		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep, Meter: Usage{a},
+		Clusters: a.Site, Nodes: Members{a.Site}, Explainer: a.Site, Keys: a.Site, Access: a.Keep, Meter: Usage{a}, Secrets: Secrets{a},
 	}
 }
 

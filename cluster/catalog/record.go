@@ -26,6 +26,7 @@ const (
 	KindTrust      Kind = "trust"      // keys of operators
 	KindRevocation Kind = "revocation" // nodes that are no members any more; the key is the id
 	KindKeyring    Kind = "keyring"    // ids of the keys of gossip, never the keys
+	KindSecret     Kind = "secret"     // a value of functions, sealed to the keys of nodes; the key is its name
 )
 
 // Record is one piece of desired state. It is immutable.

@@ -70,7 +70,7 @@ says is published, stored or returned.`,
 		}
 	}
 	add("author", newCommand(a), buildCommand(a), testCommand(a))
-	add("ship", pushCommand(a), pullCommand(a), planCommand(a), capsCommand(a), deployCommand(a), canaryCommand(a), rollbackCommand(a), fnCommand(a))
+	add("ship", pushCommand(a), pullCommand(a), planCommand(a), capsCommand(a), deployCommand(a), canaryCommand(a), rollbackCommand(a), fnCommand(a), secretCommand(a))
 	add("understand", statusCommand(a), explainCommand(a), eventsCommand(a), logsCommand(a), dlqCommand(a), usageCommand(a))
 	add("data", pubCommand(a), subCommand(a), invokeCommand(a))
 	add("cluster", initCommand(a), tokenCommand(a), joinCommand(a), nodesCommand(a), drillCommand(a), keyringCommand(a), accessCommand(a))

@@ -61,6 +61,7 @@ func rows() []Row {
 		{"agent/meter", with("store"), "the usage ledger"},
 		{"agent/ownership", []string{"event", "function", "triggers"}, "who has a trigger's session: it knows members, sessions and publishers by interface only"},
 		{"agent/changelog", with("triggers", "store"), "state that follows its trigger: who publishes and who subscribes are interfaces"},
+		{"agent/secret", []string{"function", "store"}, "values sealed to nodes: who carries them and who may order them are interfaces"},
 		{"agent/egress", words, "requests that leave: who asks is checked elsewhere"},
 		{
 			"agent/dispatch", with("triggers", "store", "agent/placement", "agent/journal", "agent/outbox", "agent/meter", "agent/changelog"),
@@ -68,7 +69,7 @@ func rows() []Row {
 		},
 		{
 			"agent", with("triggers", "triggers/mqtt", "triggers/broker", "triggers/gateway", "triggers/gateway/issuer", "triggers/cron",
-				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/release", "agent/meter", "agent/ownership", "agent/changelog", "agent/egress",
+				"agent/dispatch", "agent/placement", "agent/journal", "agent/outbox", "agent/release", "agent/meter", "agent/ownership", "agent/changelog", "agent/egress", "agent/secret",
 				"wasm", "wasm/abi", "wasm/admission", "wasm/artifact",
 				"cluster", "cluster/catalog", "cluster/identity", "cluster/peer", "store", "admin"),
 			"the composition root: everything but the commands",

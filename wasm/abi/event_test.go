@@ -89,6 +89,7 @@ func TestConfigAndSecrets(t *testing.T) {
 	}
 	g.want(codeDenied, "secret_get", "other", room(8))
 	g.want(codeAbsent, "secret_get", "gone", room(8))
+	g.want(codeUnavailable, "secret_get", "later", room(8))
 	g.call.Secrets = nil
 	g.begin()
 	g.want(codeUnavailable, "secret_get", "webhook", room(8))

@@ -30,8 +30,11 @@ func (s *Session) secretGet(m memory, a []uint64) (uint64, error) {
 	if s.call.Secrets == nil {
 		return i32(codeUnavailable), nil
 	}
-	value, found := s.call.Secrets.Secret(string(name))
-	if !found {
+	value, found, err := s.call.Secrets.Secret(string(name))
+	switch {
+	case err != nil:
+		return i32(codeUnavailable), nil
+	case !found:
 		return i32(codeAbsent), nil
 	}
 	return m.give(a[2], a[3], text(value))

@@ -33,7 +33,7 @@ func newGuest(t testing.TB, kind function.ABI, adapt ...func(*function.Call)) *g
 		Function: &function.Function{Manifest: function.Manifest{
 			Name: "f",
 			Permissions: function.Permissions{
-				Publish: []string{"plant/+/alarm", "deep/#"}, HTTP: []string{"https://hooks.local/*"}, Secrets: []string{"webhook", "gone"},
+				Publish: []string{"plant/+/alarm", "deep/#"}, HTTP: []string{"https://hooks.local/*"}, Secrets: []string{"webhook", "gone", "later"},
 			},
 			Config: []function.Setting{{Key: "limit_c", Value: "70"}, {Key: "site", Value: "north"}},
 			State:  function.StatePolicy{Scope: function.ScopeNode, Quota: 1000},
@@ -43,7 +43,7 @@ func newGuest(t testing.TB, kind function.ABI, adapt ...func(*function.Call)) *g
 			Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Data: []byte(`{"t":91}`), User: []event.Attr{{Name: "unit", Value: "C"}},
 		},
 		Trigger: "mqtt[0]", Attempt: 2, Node: "n1", Deadline: time.Now().Add(time.Minute),
-		State: newMapState(), Secrets: secretMap{"webhook": "s3cret"},
+		State: newMapState(), Secrets: secretMap{"webhook": "s3cret", "later": "sealed"},
 	}
 	call.Pattern, _ = event.ParsePattern("plant/{line}/temp")
 	for _, f := range adapt {
@@ -161,7 +161,13 @@ func (g *guest) print(fd int, texts ...string) {
 
 type secretMap map[string]string
 
-func (m secretMap) Secret(name string) ([]byte, bool) { v, ok := m[name]; return []byte(v), ok }
+func (m secretMap) Secret(name string) ([]byte, bool, error) {
+	v, ok := m[name]
+	if v == "sealed" {
+		return nil, true, errors.New("it is sealed to others")
+	}
+	return []byte(v), ok, nil
+}
 
 // mapState is a State in memory whose versions grow like a store's.
 type mapState struct {
