@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +54,7 @@ func (p *pool) admit(_ context.Context, from peer.Stranger, request []byte) ([]b
 const maxWelcome = 32
 
 // Init implements admin.Clusters.
-func (a *Agent) Init(_ context.Context, r admin.InitRequest) (admin.Cluster, error) {
+func (a *Agent) Init(ctx context.Context, r admin.InitRequest) (admin.Cluster, error) {
 	a.joining.Lock()
 	defer a.joining.Unlock()
 	if a.pool != nil || a.member != nil {
@@ -65,9 +68,16 @@ func (a *Agent) Init(_ context.Context, r admin.InitRequest) (admin.Cluster, err
 			Hint: "make the cluster before you deploy; or let nothing be published for a moment, then: mayfly fn rm " + f + " --yes, mayfly init, mayfly deploy",
 		}
 	}
+	_, err := os.Stat(a.path(filepath.Join("cluster", identity.AuthorityFile)))
+	first := errors.Is(err, fs.ErrNotExist) // what another founding began may have members
 	m, err := identity.Found(a.path("cluster"), a.node, name, nil)
 	if err != nil {
 		return admin.Cluster{}, &function.Error{Op: "init", Subject: name, Class: function.ClassReject, Kind: admin.KindInvalid, Err: err, Hint: "mayfly init --cluster NAME"}
+	}
+	if first {
+		if err := a.catalog.Founded(ctx); err != nil {
+			a.log.Warn("it takes a month until what is deleted is forgotten", "err", err)
+		}
 	}
 	orders, err := openOrders(a.path("cluster"), a.node, m)
 	if err == nil {

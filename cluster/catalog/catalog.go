@@ -154,6 +154,19 @@ func (c *Catalog) Remove(ctx context.Context, kind Kind, key string) error {
 	return err
 }
 
+// Founded says that this node has just made the cluster: nothing was deleted in it before. Who joins learns that from here; without it a new
+// site would take a whole horizon to be sure that nobody knows more. It is synced when Founded returns.
+func (c *Catalog) Founded(ctx context.Context) error {
+	now := c.options.Now()
+	if !c.clocks.trust(now).good() {
+		return nil // it would be a mark of another time
+	}
+	return c.alter(ctx, func(*Snapshot) (*alteration, error) {
+		op, then, err := c.horizon.saved(marks{synced: versionAt(now)})
+		return &alteration{ops: []store.Op{op}, then: then}, err
+	})
+}
+
 func notFound(op, name string) error {
 	return &function.Error{
 		Op: op, Subject: name, Class: function.ClassReject, Kind: "not-found", Err: errors.New("there is no such function"),

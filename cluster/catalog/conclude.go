@@ -56,7 +56,7 @@ func (r *Replica) learned(c *comparison) marks {
 	}
 	m.floor = min(m.floor, versionAt(now.Add(-r.catalog.options.Horizon/2)))
 	m.synced = max(m.floor, min(m.synced, versionAt(now)))
-	if r.catalog.horizon.contact(c.node) >= contactFirst {
+	if r.catalog.horizon.sure(c.node, now) {
 		m.synced = max(m.synced, versionAt(now.Add(-contactFirst)))
 	}
 	return m

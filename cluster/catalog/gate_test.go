@@ -53,6 +53,53 @@ func TestBackFromADrawer(t *testing.T) {
 	}
 }
 
+// Two that come back from drawers and meet each other before they meet anybody else do not take each other for the site [C4], for however many days
+// they have no other company.
+func TestTwoBackFromDrawersMeetFirst(t *testing.T) {
+	for _, together := range []int{0, 1, 5, 14} {
+		m := newMesh(t, "a b c d")
+		m.nodes["a"].deploy("old", "")
+		m.nodes["a"].deploy("stays", "")
+		m.live(40) // in good standing, all of them
+		m.nodes["c"].off = true
+		m.live(3)
+		m.nodes["d"].off = true
+		m.nodes["a"].remove("old")
+		m.live(40)
+		if floor, _ := m.nodes["a"].catalog.horizon.marks(); floor == 0 || m.nodes["a"].catalog.Snapshot().count != 1 {
+			t.Fatalf("the tombstone was not collected: the test shows nothing (floor %d)", floor)
+		}
+		for _, name := range []string{"a", "b"} {
+			m.nodes[name].off = true
+		}
+		for _, name := range []string{"c", "d"} {
+			m.nodes[name].off = false
+			m.nodes[name].restart()
+		}
+		m.settle()
+		m.live(together)
+		fresh := m.add("e", nil) // it joins while the two are the only ones there
+		m.settle()
+		m.live(together)
+		for name, n := range m.nodes {
+			if _, synced := n.catalog.horizon.marks(); n.off == false && timeOf(synced).After(m.wall.AddDate(0, 0, -35)) {
+				t.Errorf("after %d days with nobody else %s claims to know what was deleted up to %v", together, name, timeOf(synced))
+			}
+		}
+		for _, name := range []string{"a", "b"} {
+			m.nodes[name].off = false
+		}
+		fresh.compare("a")
+		m.settle()
+		m.shows(t, "stays")
+		if !m.equal() {
+			t.Errorf("after %d days they are not equal", together)
+		}
+		m.live(3)
+		m.shows(t, "stays")
+	}
+}
+
 // The same for one that was on all the time with its cable out.
 func TestBackFromALongCableCut(t *testing.T) {
 	m := newMesh(t, "a b c")
@@ -269,7 +316,7 @@ func TestDeletedStaysDeleted(t *testing.T) {
 		names := []string{"a", "b", "c", "d"}
 		m.nodes["a"].deploy("gone", "")
 		m.nodes["b"].deploy("stays", "")
-		m.live(1)
+		m.live(rapid.SampledFrom([]int{1, 2, 10, 35}).Draw(t, "days before"))
 		away := rapid.SliceOfNDistinct(rapid.SampledFrom(names[1:]), 0, 3, rapid.ID).Draw(t, "away")
 		for _, name := range away {
 			m.nodes[name].off = true

@@ -33,7 +33,8 @@ type state struct {
 	Running int64             `json:"running"` // milliseconds
 	Floor   uint64            `json:"floor"`
 	Synced  uint64            `json:"synced"`
-	Seen    map[string]seenAt `json:"seen"` // by node: when it was heard, in running time
+	Unsure  int64             `json:"unsure,omitempty"` // running time at which a comparison found Synced to be long ago; 0 = it is not
+	Seen    map[string]seenAt `json:"seen"`             // by node: when it was heard, in running time
 }
 
 type seenAt struct {
@@ -144,6 +145,29 @@ func (h *horizon) contact(node string) time.Duration {
 	return time.Duration(h.runningLocked()-at.First) * time.Millisecond
 }
 
+// sure says whether this node may conclude from its own clock that it knows of a peer's deletions: it has known the peer for an hour, and was not away
+// itself. Who was away knows nothing that another who was away could not have missed as well: two that come back and meet each other first
+// wait for somebody who was there, who says so. If nobody comes for a whole horizon of running time, they are the site, or a split part of it.
+func (h *horizon) sure(node string, now time.Time) bool {
+	together := h.contact(node)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	running := h.runningLocked()
+	if now.Sub(timeOf(h.state.Synced)) <= h.limit/awayShare {
+		h.state.Unsure = 0
+		return together >= contactFirst
+	}
+	if h.state.Unsure == 0 {
+		h.state.Unsure = max(running, 1)
+	}
+	alone := time.Duration(running-h.state.Unsure) * time.Millisecond
+	return min(together, alone) >= h.limit
+}
+
+// awayShare is the part of the horizon after which a node that heard from nobody in good standing has been away: three days of thirty. It must
+// be a small part: two that are away together, but for moments at which they meet each other, lose that much each time.
+const awayShare = 10
+
 // saved returns the op that writes the state down with new marks, and what makes them true afterwards. Nodes not seen for twice the horizon are
 // forgotten.
 func (h *horizon) saved(m marks) (store.Op, func(), error) {
@@ -162,11 +186,13 @@ func (h *horizon) saved(m marks) (store.Op, func(), error) {
 	}, err
 }
 
-// collectable returns the tombstones that are older than the horizon, as many as go in one step.
+// collectable returns the tombstones that are older than the horizon, as many as go in one step. Who may not know of everything that was deleted
+// up to then forgets none: floor is never above synced.
 func (c *Catalog) collectable(now *Snapshot, keep func(Record) bool) (ids []ident, floor uint64) {
 	running := c.horizon.running()
+	_, synced := c.horizon.marks()
 	now.all(func(e *entry) bool {
-		if e.Deleted && running-e.held > c.options.Horizon.Milliseconds() && !keep(e.Record) {
+		if e.Deleted && e.Ver <= synced && running-e.held > c.options.Horizon.Milliseconds() && !keep(e.Record) {
 			ids = append(ids, e.ident())
 			floor = max(floor, e.Ver)
 		}

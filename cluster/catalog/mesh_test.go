@@ -40,8 +40,14 @@ type member struct {
 
 func newMesh(t tester, names string) *mesh {
 	m := &mesh{t: t, nodes: map[string]*member{}, wall: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)}
-	for name := range strings.FieldsSeq(names) {
-		m.add(name, nil)
+	for i, name := range strings.Fields(names) {
+		n := m.add(name, nil)
+		if i > 0 {
+			continue
+		}
+		if err := n.catalog.Founded(context.Background()); err != nil {
+			t.Fatalf("%v", err)
+		}
 	}
 	return m
 }

@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	authorityFile = "authority"
+	AuthorityFile = "authority"
 	authorityWhat = "authority"
 	// earliest is a time that no clock that is set says; the year this was written.
 	earliest = 1767225600 // 2026-01-01T00:00:00Z, seconds since 1970
@@ -126,7 +126,7 @@ func createAuthority(dir, cluster string, now time.Time) (*authorityKey, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := writeSealed(dir, authorityFile, authorityWhat, authorityRecord{cluster, der, key.Seed()}); err != nil {
+	if err := writeSealed(dir, AuthorityFile, authorityWhat, authorityRecord{cluster, der, key.Seed()}); err != nil {
 		return nil, err
 	}
 	return loadAuthority(dir)
@@ -134,7 +134,7 @@ func createAuthority(dir, cluster string, now time.Time) (*authorityKey, error) 
 
 func loadAuthority(dir string) (*authorityKey, error) {
 	var r authorityRecord
-	err := readSealed(dir, authorityFile, authorityWhat, &r)
+	err := readSealed(dir, AuthorityFile, authorityWhat, &r)
 	if err != nil {
 		return nil, err
 	}

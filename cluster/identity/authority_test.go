@@ -362,7 +362,7 @@ func TestFoundIsRepeatable(t *testing.T) {
 	for name, lost := range map[string][]string{
 		"before the membership":     {joinedFile, membershipFile},
 		"before the operator's key": {joinedFile, membershipFile, OperatorFile},
-		"before anything":           {joinedFile, membershipFile, OperatorFile, authorityFile},
+		"before anything":           {joinedFile, membershipFile, OperatorFile, AuthorityFile},
 	} {
 		d := newDevice(t)
 		if err := os.CopyFS(d.dir, os.DirFS(whole.signer.dir)); err != nil {
@@ -444,12 +444,12 @@ func TestSecondSigner(t *testing.T) {
 	if _, err := OpenAuthority(d.dir, d.Membership); !errors.Is(err, ErrNotSigner) {
 		t.Errorf("without the file: %v", err)
 	}
-	text, err := os.ReadFile(filepath.Join(s.signer.dir, authorityFile))
+	text, err := os.ReadFile(filepath.Join(s.signer.dir, AuthorityFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, to := range []*device{d, foreign} {
-		if err := writeDurably(to.dir, authorityFile, text); err != nil {
+		if err := writeDurably(to.dir, AuthorityFile, text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -467,7 +467,7 @@ func TestSecondSigner(t *testing.T) {
 	}
 	renew(t, second, s.join(t))
 	text[len(text)-3] ^= 1
-	if err := writeDurably(d.dir, authorityFile, text); err != nil {
+	if err := writeDurably(d.dir, AuthorityFile, text); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenAuthority(d.dir, d.Membership); !errors.Is(err, ErrDamaged) {

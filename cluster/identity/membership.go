@@ -122,8 +122,8 @@ func hold(dir string, node Node, s *standing, clock func() time.Time) *Membershi
 // Leave forgets the cluster: the node belongs to none from the next start on. What the node's key is trusted with elsewhere ends
 // with its revocation, not with this. A signer cannot leave: nobody could join or renew without it.
 func Leave(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, authorityFile)); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("membership: this node is a signer; move %s to another member, or away, and leave then", filepath.Join(dir, authorityFile))
+	if _, err := os.Stat(filepath.Join(dir, AuthorityFile)); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("membership: this node is a signer; move %s to another member, or away, and leave then", filepath.Join(dir, AuthorityFile))
 	}
 	for _, name := range []string{joinedFile, membershipFile} { // in this order: the other one could not be left again
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
