@@ -64,6 +64,9 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	one, _ := memberOf(existing) // what cannot be read is shown as far as it could
 	two, _ := memberOf(other)
+	if one.Name == d.c.config.Name {
+		signal(d.c.doubt)
+	}
 	d.c.mu.Lock()
 	_, ours := d.c.addresses[two.Addr]
 	ours = ours && one.Name == d.c.config.Name

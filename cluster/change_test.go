@@ -37,44 +37,88 @@ func TestANodeThatSleptIsBack(t *testing.T) {
 	})
 }
 
-// DHCP hands out another address. The others follow within half a minute, and nobody sees the old one any more.
+// DHCP hands out another address. The others follow within seconds, and nobody sees the old one any more: on a site and in a large pool, and
+// with links that lose packets.
 func TestAnAddressThatChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := grown(t, 10, lossy(), nil)
-		mover := s.Nodes[3]
-		to := netip.MustParseAddrPort("10.1.9.9:7946")
-		mover.Host.Move(to)
-		took := s.Until("everybody sees the new address", time.Minute, func() bool {
-			for _, n := range s.Nodes {
-				if m, ok := n.Sees(mover.Name); !ok || m.Addr != to {
-					return false
+	for _, size := range []int{10, 40} {
+		synctest.Test(t, func(t *testing.T) {
+			s := grown(t, size, lossy(), clustertest.Sized(size))
+			for i, mover := range []*clustertest.Node{s.Nodes[3], s.Nodes[3], s.Nodes[0], s.Nodes[7]} {
+				to := moveTo(byte(i))
+				mover.Host.Move(to)
+				if took := s.Until("everybody sees the new address", time.Minute, knownAt(s, mover, to)); took > 15*time.Second {
+					t.Errorf("of %d: known after %v", size, took)
+				} else {
+					t.Logf("of %d: known after %v", size, took)
+				}
+				if n := mover.Conflicts(); n > 0 {
+					t.Errorf("%d conflicts with its own old address", n)
+				}
+				time.Sleep(90 * time.Second) // nor does the old one come back
+				if !knownAt(s, mover, to)() {
+					t.Error("the new address was forgotten")
 				}
 			}
-			return clustertest.Full(s.Nodes, 10)
 		})
-		t.Log("known after", took)
-		if n := mover.Conflicts(); n > 0 {
-			t.Errorf("%d conflicts with its own old address", n)
-		}
-	})
+	}
 }
 
-// The same with the goodbye lost: the others have to find out first that the old address is dead.
+func moveTo(i byte) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 9, 9 + i}), 7946)
+}
+
+// knownAt says whether everybody sees everybody, and one at an address.
+func knownAt(s *clustertest.Site, mover *clustertest.Node, at netip.AddrPort) func() bool {
+	return func() bool {
+		for _, n := range s.Nodes {
+			if m, ok := n.Sees(mover.Name); !ok || m.Addr != at {
+				return false
+			}
+		}
+		return clustertest.Full(s.Nodes, len(s.Nodes))
+	}
+}
+
+// The same with the goodbye lost, because the device was without a network meanwhile: for a moment, so that the others have to find out first that the old
+// address is dead; or for so long that they know.
 func TestAnAddressThatChangesWhileCutOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := grown(t, 10, lossy(), nil)
-		mover := s.Nodes[3]
-		s.Isolate(mover, true)
-		to := netip.MustParseAddrPort("10.1.9.9:7946")
-		s.Block(func(from, _ netip.Addr) bool { return from == to.Addr() })
-		mover.Host.Move(to)
-		time.Sleep(20 * time.Second)
-		s.Block(nil)
-		took := s.Until("everybody sees the new address", 3*time.Minute, func() bool {
-			m, ok := s.Nodes[0].Sees(mover.Name)
-			return ok && m.Addr == to && clustertest.Full(s.Nodes, 10)
+	for _, c := range []struct{ away, most time.Duration }{
+		{2 * time.Second, 20 * time.Second},
+		{6 * time.Second, 15 * time.Second},
+		{20 * time.Second, 8 * time.Second},
+		{2 * time.Minute, 25 * time.Second}, // it has given up everybody: the next round of rejoining
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := grown(t, 10, lossy(), clustertest.Sized(10))
+			mover := s.Nodes[3]
+			s.Isolate(mover, true)
+			to := moveTo(0)
+			s.Block(func(from, _ netip.Addr) bool { return from == to.Addr() })
+			mover.Host.Move(to)
+			time.Sleep(c.away)
+			s.Block(nil)
+			took := s.Until("everybody sees the new address", 3*time.Minute, knownAt(s, mover, to))
+			if t.Logf("away for %v: known after %v", c.away, took); took > c.most {
+				t.Errorf("away for %v: known after %v", c.away, took)
+			}
 		})
-		t.Log("known after", took)
+	}
+}
+
+// A device that was switched off for a moment gets another address with its next start, and remembers nothing of the one before.
+func TestAnAddressThatChangesWithARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 10, lossy(), clustertest.Sized(10))
+		mover := s.Nodes[3]
+		s.Kill(mover)
+		to := moveTo(0)
+		mover.Host = s.Net.Host(to)
+		time.Sleep(time.Second)
+		s.Start(mover, clustertest.Sized(10))
+		took := s.Until("everybody sees the new address", 3*time.Minute, knownAt(s, mover, to))
+		if t.Log("known after", took); took > 25*time.Second {
+			t.Errorf("known after %v", took)
+		}
 	})
 }
 

@@ -89,6 +89,7 @@ type Cluster struct {
 	dirty     chan struct{} // Meta or load changed
 	wake      chan struct{} // rejoin now
 	returned  chan struct{} // a peer that was missing is live
+	doubt     chan struct{} // somebody believes that we are at another address
 	pending   pending
 	running   atomic.Bool
 }
@@ -103,7 +104,7 @@ func New(config Config, log *slog.Logger) (*Cluster, error) {
 	}
 	c := &Cluster{
 		config: config, log: log, meta: config.Meta,
-		streams: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1),
+		streams: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 		addresses: map[netip.AddrPort]struct{}{},
 	}
 	if len(config.Keys) > 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -17,7 +18,8 @@ type peers struct {
 
 	mu    sync.Mutex
 	known map[string]*peer
-	dirty bool // an address or a name changed since the last save
+	own   string // our own address when it was last known
+	dirty bool   // an address or a name changed since the last save
 }
 
 type peer struct {
@@ -54,6 +56,9 @@ func (p *peers) load(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, s := range saved {
+		if s != nil && name == p.self {
+			p.own = s.Addr
+		}
 		if s == nil || s.Addr == "" || name == "" || name == p.self || len(p.known) >= peersMax {
 			continue
 		}
@@ -75,7 +80,23 @@ func (p *peers) save(force bool) ([]byte, error) {
 		return nil, nil
 	}
 	p.dirty = false
-	return json.Marshal(p.known)
+	all := maps.Clone(p.known)
+	if p.own != "" {
+		all[p.self] = &peer{Addr: p.own}
+	}
+	return json.Marshal(all)
+}
+
+// at takes note of our own address and says whether it was another one before, perhaps before a restart.
+func (p *peers) at(addr string) (moved bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.own == addr {
+		return false
+	}
+	moved = p.own != ""
+	p.own, p.dirty = addr, true
+	return moved
 }
 
 // unsaved takes note that a save failed.

@@ -19,18 +19,28 @@ const (
 )
 
 // rejoin looks for peers that are missing, for ever: memberlist never does. Every member tries now and then, with a probability
-// that makes it a few tries in each round whatever the size of the pool.
-func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
+// that makes it a few tries in each round whatever the size of the pool. moved says that the others may believe that we are elsewhere.
+func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist, moved bool) {
+	var here insistence
+	if moved {
+		here.begin()
+	}
 	c.joinSome(ctx, list, rejoinFirst, c.peers.missing(c.view.has))
 	signal(c.returned) // look again soon: when a whole site starts at once it starts in pieces
 	saved, savedAll := time.Now(), time.Now()
 	for {
 		began := time.Now()
-		why := c.pause(ctx)
+		why := c.pause(ctx, here.pause(rejoinEvery/2+rand.N(rejoinEvery)))
 		if ctx.Err() != nil {
 			return
 		}
 		c.peers.missed(c.view.has, time.Since(began))
+		if why == doubted {
+			here.begin()
+		}
+		if here.on() {
+			c.insist(ctx, list)
+		}
 		switch missing := c.peers.missing(c.view.has); {
 		case why == woken:
 			// Whom we believe to be live may have given us up: ask one of those too.
@@ -61,17 +71,20 @@ const (
 	due      reason = iota
 	woken           // somebody asked for it
 	returned        // a peer that was missing is live again
+	doubted         // somebody believes that we are elsewhere
 )
 
 // pause waits for the next round and says why it came.
-func (c *Cluster) pause(ctx context.Context) reason {
-	t := time.NewTimer(rejoinEvery/2 + rand.N(rejoinEvery))
+func (c *Cluster) pause(ctx context.Context, most time.Duration) reason {
+	t := time.NewTimer(most)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
 	case <-c.wake:
 		return woken
+	case <-c.doubt:
+		return doubted
 	case <-c.returned:
 		sleep(ctx, catchUp+rand.N(catchUp)) // the rest may be on its way
 		return returned

@@ -19,7 +19,7 @@ const (
 	loadMembers    = 300              // above so many members loads are not broadcast: it would cost kilobytes a second
 	clockTick      = time.Second
 	clockJump      = 5 * time.Second
-	addressTick    = 5 * time.Second
+	addressTick    = time.Second
 	staleAfter     = 30 * time.Second // members of the session before that this one has not met
 )
 
@@ -38,7 +38,7 @@ func (c *Cluster) edge(w *wire) *memberlist.Config {
 	m.RetransmitMult = retransmitMult
 	m.GossipInterval, m.GossipNodes = 400*time.Millisecond, 3
 	m.GossipToTheDeadTime = time.Minute
-	m.DeadNodeReclaimTime = 30 * time.Second
+	m.DeadNodeReclaimTime = reclaimAfter
 	m.TCPTimeout = 20 * time.Second
 	m.UDPBufferSize = packetTarget
 	m.HandoffQueueDepth = 1024
@@ -111,9 +111,10 @@ func (c *Cluster) serve(ctx context.Context, list *memberlist.Memberlist, networ
 	wait.Go(func() { c.publish(ctx, list) })
 	wait.Go(func() { c.stream(ctx, list) })
 	rejoined = make(chan struct{})
+	moved := c.peers.at(addr.String())
 	go func() {
 		defer close(rejoined)
-		c.rejoin(ctx, list)
+		c.rejoin(ctx, list, moved)
 	}()
 	wait.Go(func() {
 		defer cancel()
