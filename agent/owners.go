@@ -232,11 +232,11 @@ func (s *subscriptions) all() map[string]*mqtt.Session {
 	return all
 }
 
-// connecting are the sessions that this node has or should have. Called with mu held.
+// connecting are the sessions that this node has, should have or has claimed. Called with mu held.
 func (s *subscriptions) connecting() map[string]*mqtt.Session {
 	all := maps.Clone(s.sessions)
 	for key, o := range s.owned {
-		if o.owner.Phase() == ownership.Owning {
+		if o.owner.Phase() != ownership.Watching {
 			all[key] = o.session
 		}
 	}

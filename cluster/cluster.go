@@ -80,6 +80,7 @@ type Cluster struct {
 	queue   *memberlist.TransmitLimitedQueue
 	inbox   inbox
 	streams chan []byte // frames too large for packets, to be spread over streams
+	news    chan []byte // frames of this node's own that fit, for a few members at once
 
 	mu        sync.Mutex
 	meta      Meta
@@ -104,7 +105,8 @@ func New(config Config, log *slog.Logger) (*Cluster, error) {
 	}
 	c := &Cluster{
 		config: config, log: log, meta: config.Meta,
-		streams: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+		streams: make(chan []byte, 64), news: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1),
+		doubt: make(chan struct{}, 1),
 		addresses: map[netip.AddrPort]struct{}{},
 	}
 	if len(config.Keys) > 0 {

@@ -62,7 +62,14 @@ func (c *Cluster) Announce(key string, announcement []byte) error {
 	if c.states.of(key) == nil {
 		return fmt.Errorf("cluster: announce %q: there is no such state", key)
 	}
-	c.spread(frame{kind: kindAnnounce, origin: c.config.Name, key: key, body: announcement}.encode())
+	b := frame{kind: kindAnnounce, origin: c.config.Name, key: key, body: announcement}.encode()
+	c.spread(b)
+	if len(b) <= frameMax {
+		select {
+		case c.news <- b:
+		default: // gossip has it
+		}
+	}
 	return nil
 }
 
@@ -81,32 +88,62 @@ func (c *Cluster) spread(b []byte) {
 }
 
 const (
-	queueMax = 1000 // broadcasts waiting: the oldest give way
-	fanOut   = 6    // members a large announcement is handed to by each who hears it first: 1 in 400 does not hear it
+	queueMax   = 1000       // broadcasts waiting: the oldest give way
+	fanOut     = 6          // members a large announcement is handed to by each who hears it first: 1 in 400 does not hear it
+	sendingMax = 3 * fanOut // streams with announcements that are open at once
 )
 
-// stream hands large announcements to a few members each.
-func (c *Cluster) stream(ctx context.Context, list *memberlist.Memberlist) {
+// tell hands what is announced here to a few live members at once. Gossip goes to the dead of the last minute too, so that who is not dead
+// hears that he is thought to be; where more have died than live on, all that it repeats of an announcement may go to them.
+func (c *Cluster) tell(ctx context.Context, list *memberlist.Memberlist) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case b := <-c.streams:
-			nodes := list.Members()
-			rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-			sent := 0
-			for _, n := range nodes {
-				if sent == fanOut || ctx.Err() != nil {
-					break
+		case b := <-c.news:
+			for _, m := range c.some(fanOut) {
+				if err := list.SendToAddress(memberlist.Address{Addr: m.Addr.String(), Name: m.Name}, b); err != nil {
+					c.log.Debug("an announcement did not leave for a member", "member", m.Name, "error", err)
 				}
-				if n.Name == c.config.Name {
-					continue
-				}
-				sent++
+			}
+		}
+	}
+}
+
+// some returns live members besides this one, n at most, by chance.
+func (c *Cluster) some(n int) []Member {
+	others := slices.DeleteFunc(slices.Clone(c.view.members()), func(m Member) bool { return m.Name == c.config.Name })
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	return others[:min(n, len(others))]
+}
+
+// stream hands large announcements to a few members each, to all of them at the same time: who is dead and not known to be costs the others
+// nothing.
+func (c *Cluster) stream(ctx context.Context, list *memberlist.Memberlist) {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	room := make(chan struct{}, sendingMax)
+	for {
+		var b []byte
+		select {
+		case <-ctx.Done():
+			return
+		case b = <-c.streams:
+		}
+		nodes := slices.DeleteFunc(list.Members(), func(n *memberlist.Node) bool { return n.Name == c.config.Name })
+		rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+		for _, n := range nodes[:min(fanOut, len(nodes))] {
+			select {
+			case <-ctx.Done():
+				return
+			case room <- struct{}{}:
+			}
+			sending.Go(func() {
+				defer func() { <-room }()
 				if err := list.SendReliable(n, b); err != nil {
 					c.log.Debug("an announcement did not reach a member", "member", n.Name, "error", err)
 				}
-			}
+			})
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"mayfly/cluster"
 	"mayfly/cluster/clustertest"
+	"mayfly/internal/simnet"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -59,6 +61,39 @@ func TestDigestsReachWhoWasAway(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		s.Isolate(away, false)
 		t.Log("known after", s.Until("the news", 2*time.Minute, func() bool { _, ok := all[5].Has("news"); return ok }))
+	})
+}
+
+// Right after a partition a node gossips to the dead as well, so that they can say that they live; what it announces must not be used up on
+// them. The two of five that are left hear of everything at once.
+func TestAnAnnouncementIsNotLostOnTheDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, 5, simnet.Link{Delay: time.Millisecond}, clustertest.Sized(5))
+		all := s.Rumoured()
+		s.Split(func(a netip.Addr) int {
+			if a == s.Nodes[0].Host.Addr().Addr() || a == s.Nodes[1].Host.Addr().Addr() {
+				return 1
+			}
+			return 2
+		})
+		s.Until("the two are alone", time.Minute, func() bool { return clustertest.Full(s.Nodes[:2], 2) })
+		const n = 100
+		for i := range n {
+			if err := s.Nodes[0].Announce("rumours", fmt.Append(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		missed := 0
+		for i := range n {
+			if _, ok := all[1].Has(fmt.Sprint(i)); !ok {
+				missed++
+			}
+		}
+		if missed > 0 {
+			t.Errorf("%d of %d announcements did not reach the only other member", missed, n)
+		}
 	})
 }
 

@@ -110,6 +110,7 @@ func (c *Cluster) serve(ctx context.Context, list *memberlist.Memberlist, networ
 	wait.Go(func() { c.receive(ctx) })
 	wait.Go(func() { c.publish(ctx, list) })
 	wait.Go(func() { c.stream(ctx, list) })
+	wait.Go(func() { c.tell(ctx, list) })
 	rejoined = make(chan struct{})
 	moved := c.peers.at(addr.String())
 	go func() {

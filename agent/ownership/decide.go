@@ -255,13 +255,13 @@ func (s State) watch() State {
 func (s State) owning(r Rules, in Input) (State, Step) {
 	mine, other := in.mine(), in.Known
 	mine.Epoch, mine.Turn = s.Epoch, other.Turn+1
-	claimed := other.Node != in.Self && !other.Released && other.Epoch >= s.Epoch
+	covered := other.Node != in.Self && other.Epoch >= s.Epoch // by a later claim, though its node may have given up or be shut out
 	switch {
-	case claimed && (other.Beats(mine) || !in.onTop()), !able(in.Nodes, in.Self):
+	case covered && !other.Released && (other.Beats(mine) || !in.onTop()), !able(in.Nodes, in.Self):
 		return s.watch(), Step{Do: Leave, Claim: mine}
-	case claimed && in.Lost:
+	case covered && in.Lost:
 		return s.claim(in, r.Grace)
-	case claimed:
+	case covered: // or nobody would know whose it is, and signs of life would count for nothing
 		s.Epoch = other.Epoch + 1
 		mine.Epoch, mine.Turn = s.Epoch, 1
 		return s, Step{Do: Publish, Claim: mine}

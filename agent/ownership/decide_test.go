@@ -199,6 +199,8 @@ func TestNext(t *testing.T) {
 			Input{Self: best.ID, Nodes: both, Known: Known{Claim: claim(worst, 6), Heard: now}},
 			Publish, 7, Owning,
 		},
+		{"covered by who gave up", State{Phase: Owning, Epoch: 4}, Input{Self: best.ID, Nodes: both, Known: Known{Claim: released}}, Publish, 5, Owning},
+		{"that, and cut off", State{Phase: Owning, Epoch: 4}, Input{Self: best.ID, Nodes: both, Lost: true, Known: Known{Claim: released}}, Publish, 5, Claiming},
 		{"only the network", State{Phase: Owning, Epoch: 5}, Input{Self: best.ID, Nodes: both, Lost: true, Known: Known{Claim: claim(best.ID, 5)}}, Stay, 5, Owning},
 		{
 			"drains",

@@ -145,6 +145,47 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// Who is shut out claims what it had a last time and gives up. Those who have it by then say so again: everybody knows whose it is, who
+// comes later too, and nothing is interrupted.
+func TestCoveredByTheClaimOfOneThatGaveUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 12, "a", "b", "c")
+		defer s.end()
+		time.Sleep(time.Second)
+		s.gossip(func(views map[string]map[string]Node) {
+			s.shut = map[string]bool{"a": true}
+			delete(views["b"], "a")
+			delete(views["c"], "a")
+			views["a"]["a"] = Node{ID: "a", BrokerUp: true}
+		})
+		time.Sleep(time.Second)
+		kicks := s.kicks()
+		for _, key := range s.keys {
+			known, _ := s.nodes["a"].board.known(key)
+			last := Claim{Node: "a", Score: Score(key, "a", 1), Epoch: known.Epoch + 1, Turn: 1}
+			for range 2 {
+				if err := s.nodes["a"].board.publish(t.Context(), key, last, true); err != nil {
+					t.Fatal(err)
+				}
+				last.Turn, last.Released = 2, true
+			}
+		}
+		time.Sleep(time.Second)
+		s.settled("a second after the last claims", "b", "c")
+		for _, id := range []string{"a", "b", "c"} {
+			for _, key := range s.keys {
+				if got, want := s.nodes[id].board.Owner(key), s.owner(key); got != want {
+					t.Errorf("%s believes that %q has %s, and it is %q", id, got, key, want)
+				}
+			}
+		}
+		if n := s.kicks() - kicks; n != 0 {
+			t.Errorf("%d connections were cut off", n)
+		}
+	})
+}
+
 // The address of a device changes: it hears nothing any more and does not know yet, while others take what it had. It does not take it back
 // before it hears again.
 func TestDeafOwner(t *testing.T) {

@@ -234,3 +234,46 @@ func TestNodesDescribeThemselves(t *testing.T) {
 		t.Errorf("%d nodes", n)
 	}
 }
+
+// When a part of the cluster is out of reach, calls to it that wait for a time limit leave workers for the part that is not, which goes first.
+func TestWhoAnswersGoesFirst(t *testing.T) {
+	r := newMesh(t, "a").nodes["a"].Replica
+	past := time.Now().Add(-time.Second)
+	for i := range 20 {
+		r.peers[fmt.Sprint("dead", i)] = &peer{failed: true, due: past}
+	}
+	r.peers["alive"] = &peer{due: past}
+	next := func() string {
+		node, soonest := r.choose()
+		if node == "" && soonest < time.Hour {
+			t.Errorf("it would look again in %v though nobody may be called", soonest)
+		} else if node != "" {
+			r.peers[node].busy, r.peers[node].due = true, time.Time{}
+		}
+		return node
+	}
+	if got := next(); got != "alive" {
+		t.Fatalf("%q was called before who answers", got)
+	}
+	for range workers / 2 {
+		if got := next(); !strings.HasPrefix(got, "dead") {
+			t.Fatalf("%q is called", got)
+		}
+	}
+	if got := next(); got != "" {
+		t.Errorf("%q is called too: nobody is left for who answers", got)
+	}
+	*r.peers["alive"] = peer{due: past}
+	if got := next(); got != "alive" {
+		t.Errorf("%q is called while somebody answers", got)
+	}
+	for _, p := range r.peers {
+		if p.failed && p.busy {
+			*p = peer{failed: true, due: time.Now().Add(time.Minute)}
+			break
+		}
+	}
+	if got := next(); !strings.HasPrefix(got, "dead") {
+		t.Errorf("%q is called when a worker is free again", got)
+	}
+}

@@ -152,18 +152,12 @@ func (r *Replica) work(ctx context.Context) {
 func (r *Replica) next(ctx context.Context) (node string, ok bool) {
 	for {
 		r.mu.Lock()
-		soonest := time.Hour
-		for name, p := range r.peers {
-			if p.busy || p.due.IsZero() {
-				continue
-			}
-			wait := time.Until(p.due)
-			if wait <= 0 {
-				p.busy, p.due = true, time.Time{}
-				r.mu.Unlock()
-				return name, true
-			}
-			soonest = min(soonest, wait)
+		name, soonest := r.choose()
+		if name != "" {
+			p := r.peers[name]
+			p.busy, p.due = true, time.Time{}
+			r.mu.Unlock()
+			return name, true
 		}
 		wake := r.wake
 		r.mu.Unlock()
@@ -177,6 +171,31 @@ func (r *Replica) next(ctx context.Context) (node string, ok bool) {
 		}
 		t.Stop()
 	}
+}
+
+// choose returns a peer that is due, or in how long one is. Who did not answer last time gives way to the others, and at most half of the workers
+// wait for such peers: when a part of the cluster is out of reach, the part that is not goes on. The caller holds mu.
+func (r *Replica) choose() (node string, soonest time.Duration) {
+	const doubtful = workers / 2
+	waiting, doubted := 0, ""
+	for _, p := range r.peers {
+		if p.busy && p.failed {
+			waiting++
+		}
+	}
+	soonest = time.Hour
+	for name, p := range r.peers {
+		switch wait := time.Until(p.due); {
+		case p.busy || p.due.IsZero() || p.failed && waiting >= doubtful: // whoever comes back wakes all
+		case wait > 0:
+			soonest = min(soonest, wait)
+		case p.failed:
+			doubted = name
+		default:
+			return name, 0
+		}
+	}
+	return doubted, soonest
 }
 
 // called is what came of calling a peer.

@@ -14,6 +14,7 @@ func cases() []ordeal {
 		{"revoked", "a node is shut out that has everything it had, and the operator's key", false, revoked},
 		{"gateways", "a function that one node alone may run, asked for everywhere; it is full, and it dies", false, gateways},
 		{"sweep", "strangers at every port, a stolen key of gossip, replayed frames, floods", false, sweep},
+		{"place", "five nodes with a fifth of a processor each, one has the only trigger of a function that needs all of it", false, place},
 		{"drain", "owners are drained and take part again under 1,000 events a second", false, drain},
 	}
 }

@@ -24,13 +24,13 @@ import (
 type flow struct {
 	log    *history.Log
 	sender *sender.Sender
-	names  []string
 	end    context.CancelFunc
 	tasks  sync.WaitGroup
 	rate   atomic.Int64 // events a second; 0 = pause
 	broken atomic.Pointer[error]
 
 	mu     sync.Mutex
+	names  []string          // of the streams to send events of
 	next   map[string]uint32 // sent last
 	marked map[string]uint32 // what had been sent at the mark
 	after  bool              // the effect of an event sent after the mark was seen
@@ -44,11 +44,7 @@ const keys = 16
 // newFlow connects the witness and begins to send events of functions to the broker.
 func newFlow(ctx context.Context, seed uint64, functions ...string) (*flow, error) {
 	f := &flow{log: history.New(), next: map[string]uint32{}, marked: map[string]uint32{}}
-	for _, name := range functions {
-		for k := range keys {
-			f.names = append(f.names, fmt.Sprintf("%s/%d", name, k+1))
-		}
-	}
+	f.aim(functions...)
 	ctx, f.end = context.WithCancel(ctx)
 	conn, in, err := listen(ctx, brokerAddress, "out/#")
 	if err != nil {
@@ -86,8 +82,8 @@ func (f *flow) send(ctx context.Context, rng *rand.Rand) {
 		if due = due.Add(time.Second / time.Duration(rate)); time.Since(due) > 50*time.Millisecond {
 			due = time.Now() // what could not be sent in time is not made up for
 		}
-		name := f.names[rng.IntN(len(f.names))]
 		f.mu.Lock()
+		name := f.names[rng.IntN(len(f.names))]
 		f.next[name]++
 		seq := f.next[name]
 		f.mu.Unlock()

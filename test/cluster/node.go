@@ -24,7 +24,7 @@ type node struct {
 	id     string // as a member
 	socket string
 	labels []string
-	cage   string // cgroup its process is put into; "" = none
+	cage   string // cgroup its process was put into; "" = none
 	client *admin.Client
 	cmd    *exec.Cmd
 	gone   chan struct{}
@@ -51,6 +51,9 @@ func (n *node) configure() error {
 	level := map[bool]string{true: "debug", false: "info"}[n.t.debug]
 	text := fmt.Sprintf("[node]\nname = %q\ndata = %q\nlabels = %s\n[broker.site]\nurls = [%q]\n[admin]\nsocket = %q\n[gateway]\nlisten = \"0.0.0.0:%s\"\nplain = true\n[log]\nlevel = %q\n",
 		n.name, n.data(), labels, "tcp://"+brokerAddress, n.socket, gatewayPort, level)
+	if n.t.slots > 0 {
+		text += fmt.Sprintf("[limits]\nslots = %d\n", n.t.slots)
+	}
 	return os.WriteFile(n.data()+".toml", []byte(text), 0o600)
 }
 
@@ -63,9 +66,6 @@ func (n *node) start() error {
 	defer log.Close()
 	fmt.Fprintf(log, "--- started %s\n", time.Now().Format(time.RFC3339Nano))
 	line := append(n.host.Within(), filepath.Join(n.t.bin, "mayflyd"), "run", "--config", n.data()+".toml")
-	if n.cage != "" {
-		line = append([]string{"sh", "-c", `echo $$ > "$0"/cgroup.procs && exec "$@"`, n.cage}, line...)
-	}
 	n.cmd = exec.Command(line[0], line[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -14,12 +14,13 @@ import (
 	"mayfly/agent/ownership"
 )
 
-// owner waits until one running node is said to have the function's trigger, by itself, and returns it.
+// owner waits until one running node is said to have the function's trigger, by itself, and has subscribed it, and returns it: what is published
+// before that is nobody's.
 func (t *trial) owner(function string) (*node, error) {
 	var found []*node
 	err := t.until(60*time.Second, func() bool {
 		found = t.owners(function)
-		return len(found) == 1
+		return len(found) == 1 && found[0].subscribed(function)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("not one owner of %s but %d", function, len(found))
@@ -64,6 +65,14 @@ func (n *node) owns(function string) bool {
 		return false
 	}
 	return slices.ContainsFunc(e.Rows, func(c admin.Candidate) bool { return c.Here && len(c.Owns) > 0 })
+}
+
+// subscribed says whether the triggers of a function that this node has get events, by its own word.
+func (n *node) subscribed(function string) bool {
+	ctx, cancel := context.WithTimeout(n.t.ctx, 2*time.Second)
+	defer cancel()
+	f, err := n.client.Function(ctx, function)
+	return err == nil && f.State == admin.StateReady
 }
 
 // claims hears what nodes say at the broker of who has which session.

@@ -38,6 +38,8 @@ type trial struct {
 	nodes  []*node
 	flow   *flow
 
+	slots int // of every node; 0 = what is the default
+
 	takeovers []time.Duration
 	kicks     int // that are allowed; -1 = any number
 	figures   map[string]float64
@@ -209,6 +211,7 @@ type guest struct {
 	name, source string
 	more         string // further lines of its manifest
 	trigger      string // further lines of its MQTT trigger
+	limits       string // further lines of its limits
 }
 
 var relay = guest{name: "relay", source: "test/torture/guests/relay.c"}
@@ -220,8 +223,8 @@ func (t *trial) deploy(n *node, g guest) error {
 		return err
 	}
 	text := fmt.Sprintf("manifest = 1\nname = %q\nversion = \"1.0.0\"\n[module]\npath = %q\n"+
-		"[[trigger.mqtt]]\ntopic = \"in/%s/{key}\"\nqos = 1\n%s[limits]\nmemory = \"2MiB\"\n[permissions]\npublish = [\"out/#\"]\n%s",
-		g.name, module, g.name, g.trigger, g.more)
+		"[[trigger.mqtt]]\ntopic = \"in/%s/{key}\"\nqos = 1\n%s[limits]\nmemory = \"2MiB\"\n%s[permissions]\npublish = [\"out/#\"]\n%s",
+		g.name, module, g.name, g.trigger, g.limits, g.more)
 	dir := filepath.Join(t.dir, "functions", g.name)
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "function.toml"), []byte(text), 0o644)); err != nil {
 		return err
@@ -360,6 +363,7 @@ func (t *trial) close() {
 			_ = n.signal(syscall.SIGCONT)
 			_ = n.kill()
 		}
+		n.release()
 	}
 	if t.broker != nil {
 		_ = t.broker.Kill() // nothing of it is needed any more
