@@ -240,8 +240,8 @@ func revoked(t *trial) error {
 	if err := t.lendKey(out); err != nil { // the thief has the operator's key too, until that is exchanged
 		return err
 	}
-	if err := t.until(90*time.Second, func() bool { return slices.Equal(t.owners(relay.name), []*node{out}) }); err != nil {
-		t.noted("the owner did not get the trigger back in time")
+	if err := t.until(30*time.Second, func() bool { return slices.Equal(t.owners(relay.name), []*node{out}) }); err != nil {
+		return fmt.Errorf("%s was away for a moment and does not get its trigger back: %w", out.name, err)
 	}
 	rest := slices.DeleteFunc(slices.Clone(t.nodes), func(n *node) bool { return n == out })
 	t.flow.mark()
