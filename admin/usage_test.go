@@ -26,7 +26,7 @@ func TestUsageRequests(t *testing.T) {
 	}
 	for body, by := range map[string]string{`{}`: "day", `{"by":"hour","function":"f"}`: "hour", `{"by":"month","cluster":true}`: "month"} {
 		w := ask(t, s, "POST /v1/usage", body)
-		if w.Code != http.StatusOK || w.Body.String() != `{"rows":[],"missing":[]}`+"\n" || asked.By != by {
+		if w.Code != http.StatusOK || w.Body.String() != `{"rows":[],"missing":[],"away":[]}`+"\n" || asked.By != by {
 			t.Errorf("%s: %d %s, asked %+v", body, w.Code, w.Body, asked)
 		}
 	}

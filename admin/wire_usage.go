@@ -11,7 +11,8 @@ import (
 
 // Meter is the usage ledger.
 type Meter interface {
-	// Usage returns what functions used, until this moment. With q.Cluster it asks every live node and says which did not answer.
+	// Usage returns what functions used, until this moment. With q.Cluster it asks every live node; of one that is away
+	// or does not answer it tells what others last knew, and says of when that is, or that nobody knows.
 	Usage(ctx context.Context, q UsageQuery) (UsageReport, error)
 	// VerifyUsage computes the chain of this node's ledger again. A ledger that does not fit is an answer, no error.
 	VerifyUsage(ctx context.Context) (UsageVerification, error)
@@ -72,10 +73,18 @@ type UsageMissing struct {
 	Reason string `json:"reason"`
 }
 
+// UsageAway is a node that is away, whose usage is in a report as it was known to another one: by day, or by month.
+type UsageAway struct {
+	Node   string    `json:"node"`
+	NodeID string    `json:"node_id"`
+	AsOf   time.Time `json:"as_of"`
+}
+
 // UsageReport is the answer, sorted by time, function, tenant and node.
 type UsageReport struct {
 	Rows    []UsageRow     `json:"rows"`
 	Missing []UsageMissing `json:"missing"`
+	Away    []UsageAway    `json:"away"`
 }
 
 // UsageVerification is what became of verifying a ledger.
@@ -109,7 +118,7 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	report, err := s.backend.Meter.Usage(r.Context(), q)
-	report.Rows, report.Missing = emptyNotNull(report.Rows), emptyNotNull(report.Missing)
+	report.Rows, report.Missing, report.Away = emptyNotNull(report.Rows), emptyNotNull(report.Missing), emptyNotNull(report.Away)
 	answer(w, report, err)
 }
 

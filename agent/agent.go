@@ -78,6 +78,7 @@ type Agent struct {
 	ready    readiness
 	usage    *accounts
 	meter    *meter.Meter
+	copies   *meter.Copies // of other nodes' usage
 	budgets  *budgets
 	keeping  atomic.Pointer[keptModules]
 	trials   canaries

@@ -74,6 +74,8 @@ type GatewayConfig struct {
 	Issuers  map[string]IssuerConfig `json:"issuer" doc:"OpenID Connect providers whose tokens routes with auth = \"jwt\" ask for"`
 	Origins  []string                `json:"cors" doc:"origins of web pages that may read answers, such as \"https://app.example\"; \"*\": all"`
 	Rate     function.Rate           `json:"rate" doc:"requests of one caller to one route, such as \"10/s\", unless the manifest says another; empty: unlimited"`
+	Proxies  []string                `json:"trusted_proxies" doc:"addresses or networks of proxies in front of it, such as \"10.0.0.5\": callers are told apart by what they say of them; default: nobody is believed"`
+	Said     string                  `json:"forwarded_header" default:"x-forwarded-for" words:"x-forwarded-for|forwarded" doc:"header in which trusted proxies say it; the proxy must set it, not pass it on"`
 	Body     int64                   `json:"body" default:"1MiB" unit:"bytes" min:"1KiB" max:"256MiB" doc:"largest request; beyond it 413"`
 	Timeout  time.Duration           `json:"timeout" default:"30s" min:"100ms" max:"10m" doc:"longest wait for an answer"`
 	Waiting  int                     `json:"concurrency" default:"64" min:"1" max:"10000" doc:"requests at once; beyond it 503"`
@@ -228,6 +230,11 @@ func (g *GatewayConfig) validate(faults map[string]error) {
 	if g.ClientCA != "" && g.Cert == "" {
 		faults["gateway.client_ca"] = errors.New("callers show certificates over TLS only: it needs cert and key")
 	}
+	for i := range g.Proxies {
+		if _, err := proxy(g.Proxies[i]); err != nil {
+			faults[fmt.Sprintf("gateway.trusted_proxies[%d]", i)] = err
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(g.Issuers)) {
 		if err := g.issuer(name).Check(); err != nil {
 			faults["gateway.issuer."+name] = err
@@ -241,6 +248,22 @@ func (g *GatewayConfig) validate(faults map[string]error) {
 	} else if !loopback(host) && g.Cert == "" && !g.Plain {
 		faults["gateway.listen"] = fmt.Errorf("%s can be reached from the network: it needs cert and key, or plain = true", g.Listen)
 	}
+}
+
+// proxy reads an address or a network of a proxy. All addresses are none: a caller could then say what he likes.
+func proxy(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is not an address or a network such as 10.1.0.0/16", text)
+	}
+	if p.Bits() == 0 {
+		return p, fmt.Errorf("%q is everybody: anybody could say who he is", text)
+	}
+	return p.Masked(), nil
 }
 
 // issuer returns the settings of the provider of that name as its package wants them.

@@ -40,6 +40,14 @@ func (a *Agent) newGateway() (*gateway.Gateway, error) {
 		PlainHTTP: g.Plain, Origins: g.Origins, Rate: g.Rate, Built: built(), Issuers: map[string]gateway.Verifier{},
 		Limits: gateway.Limits{Concurrency: g.Waiting, Timeout: g.Timeout, Body: g.Body},
 	}
+	c.Proxies.RFC7239 = g.Said == "forwarded"
+	for _, text := range g.Proxies {
+		trusted, err := proxy(text)
+		if err != nil {
+			return nil, err
+		}
+		c.Proxies.Trusted = append(c.Proxies.Trusted, trusted)
+	}
 	var err error
 	if g.Tokens != "" {
 		if c.Tokens, err = gateway.LoadTokens(g.Tokens); err != nil {

@@ -30,12 +30,14 @@ const (
 // usageRequest asks for the rows after some row.
 type usageRequest struct {
 	meter.Query
+	Of   string     `json:"of,omitempty"`   // the rows it has copied of that node, instead of its own
 	Skip *meter.Row `json:"skip,omitempty"` // up to and including this one they are known
 }
 
 type usageAnswer struct {
 	Rows []meter.Row `json:"rows"`
 	More bool        `json:"more,omitempty"`
+	AsOf time.Time   `json:"as_of,omitzero"` // of a copy
 }
 
 // answerUsage tells another node of the cluster what was used here.
@@ -44,7 +46,7 @@ func (a *Agent) answerUsage(_ context.Context, _ string, request []byte) ([]byte
 	if err := json.Unmarshal(request, &q); err != nil {
 		return nil, &function.Error{Op: "usage", Subject: "request", Class: function.ClassReject, Kind: admin.KindInvalid, Err: err}
 	}
-	rows, err := a.meter.Rows(q.Query)
+	rows, asOf, err := a.usageOf(q.Of, q.Query)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,7 @@ func (a *Agent) answerUsage(_ context.Context, _ string, request []byte) ([]byte
 		rows = meter.After(rows, q.Skip)
 	}
 	n := min(len(rows), usagePage)
-	return json.Marshal(usageAnswer{Rows: rows[:n], More: n < len(rows)})
+	return json.Marshal(usageAnswer{Rows: rows[:n], More: n < len(rows), AsOf: asOf})
 }
 
 // metering implements admin.Meter.
@@ -85,19 +87,18 @@ func (m metering) Usage(ctx context.Context, q admin.UsageQuery) (admin.UsageRep
 	return report, nil
 }
 
-// others asks every other live node for its rows, and notes who did not answer, or is away.
+// others asks every other live node for its rows. Of who does not answer, or is away, there is what others last knew; and it notes of whom
+// nobody knows anything.
 func (m metering) others(ctx context.Context, q meter.Query, names map[string]string, report *admin.UsageReport) []meter.Row {
 	p := m.agent.pool
 	said, live := p.described(), p.names()
 	var mu sync.Mutex
 	var rows []meter.Row
-	miss := func(id, reason string) {
-		report.Missing = append(report.Missing, admin.UsageMissing{Node: names[id], NodeID: id, Reason: reason})
-	}
+	away := map[string]string{} // why
 	for id := range p.known.copy() {
 		names[id] = cmp.Or(said[id].Name, id)
 		if id != m.agent.node.ID && !slices.Contains(live, id) && !p.member.Revoked(id) {
-			miss(id, "it is away")
+			away[id] = "it is away, and no node that answers has a copy of its usage"
 		}
 	}
 	room := make(chan struct{}, usageAsked)
@@ -107,51 +108,62 @@ func (m metering) others(ctx context.Context, q meter.Query, names map[string]st
 		wg.Go(func() {
 			room <- struct{}{}
 			defer func() { <-room }()
-			theirs, err := m.ask(ctx, id, q)
+			theirs, err := m.ask(ctx, id, usageRequest{Query: q})
 			mu.Lock()
 			defer mu.Unlock()
-			rows = append(rows, theirs...)
 			if err != nil {
-				miss(id, err.Error())
+				away[id] = err.Error()
+				return
 			}
+			rows = append(rows, theirs.Rows...)
 		})
 	}
 	wg.Wait()
+	for id, why := range away {
+		copied, ok := m.copied(ctx, id, q)
+		if !ok {
+			report.Missing = append(report.Missing, admin.UsageMissing{Node: names[id], NodeID: id, Reason: why})
+			continue
+		}
+		rows = append(rows, copied.Rows...)
+		report.Away = append(report.Away, admin.UsageAway{Node: names[id], NodeID: id, AsOf: copied.AsOf})
+	}
 	slices.SortFunc(report.Missing, func(a, b admin.UsageMissing) int { return strings.Compare(a.NodeID, b.NodeID) })
+	slices.SortFunc(report.Away, func(a, b admin.UsageAway) int { return strings.Compare(a.NodeID, b.NodeID) })
 	return rows
 }
 
-// ask gets all rows of one node. They are its own, whatever they say.
-func (m metering) ask(ctx context.Context, node string, q meter.Query) (rows []meter.Row, err error) {
+// ask gets all rows of one node, or those it has copied of another. They are of that one, whatever they say.
+func (m metering) ask(ctx context.Context, node string, request usageRequest) (all usageAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, usageTime)
 	defer cancel()
-	request := usageRequest{Query: q}
 	for range usagePages {
 		text, err := json.Marshal(request)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		reply, err := m.agent.pool.peers.Pull(ctx, node, usageState, text)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		var answer usageAnswer
 		if err := json.Unmarshal(reply, &answer); err != nil {
-			return nil, fmt.Errorf("its answer cannot be read: %w", err)
+			return all, fmt.Errorf("its answer cannot be read: %w", err)
 		}
+		all.AsOf = answer.AsOf
 		if len(answer.Rows) > 0 {
 			last := answer.Rows[len(answer.Rows)-1]
 			request.Skip = &last
 		}
 		for _, r := range answer.Rows {
-			r.Node = node
-			rows = append(rows, r)
+			r.Node = cmp.Or(request.Of, node)
+			all.Rows = append(all.Rows, r)
 		}
 		if !answer.More || len(answer.Rows) == 0 {
-			return rows, nil
+			return all, nil
 		}
 	}
-	return nil, errors.New("its answer has no end")
+	return all, errors.New("its answer has no end")
 }
 
 // VerifyUsage implements admin.Meter.

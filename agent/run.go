@@ -168,7 +168,8 @@ func (a *Agent) startOutward(c *crew, inward []*stage) []*stage {
 	})}
 	flow = append(flow, c.start("versions on trial", a.watchCanaries))
 	if a.pool != nil {
-		flow = append(flow, c.start("catalog's changes", a.follow), c.start("schedules' owners", a.watchSchedules), c.start("secrets", a.vault.Run))
+		flow = append(flow, c.start("catalog's changes", a.follow), c.start("schedules' owners", a.watchSchedules), c.start("secrets", a.vault.Run),
+			c.start("usage of others", a.copyUsage))
 	}
 	flow = append(flow, c.start("budgets", func(ctx context.Context) error { return a.budgets.watch(ctx, a.reconcile) }))
 	if a.gateway != nil {

@@ -139,6 +139,7 @@ func (a *Agent) openUsage(*Options) (err error) {
 		Node: a.cfg.Node.Name, Totals: a.usage.Totals,
 		State: func(name string) uint64 { return uint64(max(0, a.dispatch.StateBytes(name))) },
 	}, a.store, a.log.With("part", "meter"))
+	a.copies = meter.NewCopies(a.store)
 	a.budgets = newBudgets(a.meter.Spent, a.usage.Totals, a.log.With("part", "budget"))
 	return err
 }

@@ -12,7 +12,7 @@ type Usage struct{ agent *Agent }
 
 var _ admin.Meter = Usage{}
 
-// Usage implements admin.Meter. In a cluster there is another node, which does not answer.
+// Usage implements admin.Meter. In a cluster there are two more nodes: one does not answer, one is away.
 func (u Usage) Usage(ctx context.Context, q admin.UsageQuery) (r admin.UsageReport, err error) {
 	functions, err := u.agent.List(ctx)
 	for back := 1; back >= 0; back-- {
@@ -31,6 +31,7 @@ func (u Usage) Usage(ctx context.Context, q admin.UsageQuery) (r admin.UsageRepo
 		}
 	}
 	if q.Cluster {
+		r.Away = []admin.UsageAway{{Node: "hall", NodeID: "n3", AsOf: u.agent.Now().Add(-12 * time.Minute)}}
 		r.Missing = []admin.UsageMissing{{Node: "gate", NodeID: "n2", Reason: "it did not answer in time"}}
 	}
 	return r, err

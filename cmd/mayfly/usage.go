@@ -43,8 +43,9 @@ func usageCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "usage", Short: "What functions used, and what it costs", Args: arguments(),
 		Long: `What functions used, by hour, day or month in UTC: events, processor time, memory, bytes. An event is counted by the
-node it arrived at, wherever it ran. Hours are kept for 45 days in which something ran, their sums by month for ever.
-What ran in the last minute may be forgotten when the device loses power.
+node it arrived at, wherever it ran; with --cluster, nodes that are away count as others last knew them. Hours are kept
+for 45 days in which something ran, their sums by month for ever. What ran in the last minute may be forgotten when the
+device loses power.
 
 A price file turns it into money. It is TOML; what it does not say costs nothing:
 
@@ -62,7 +63,7 @@ A price file turns it into money. It is TOML; what it does not say costs nothing
 	cmd.Flags().StringVar(&o.query.Function, "function", "", "only this function")
 	cmd.Flags().StringVar(&o.since, "since", "", "from then on: 6h, 7d or 2026-01-31 (default 24h by hour, 30d by day, all by month)")
 	cmd.Flags().StringVar(&o.prices, "prices", "", "add what it costs, by this file")
-	cmd.Flags().BoolVar(&o.query.Cluster, "cluster", false, "of all nodes that answer")
+	cmd.Flags().BoolVar(&o.query.Cluster, "cluster", false, "of all nodes, also those that are away")
 	cmd.Flags().VarP(&o.out, "output", "o", strings.Join(formats(), "|")+"|csv")
 	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]cobra.Completion{"hour", "day", "month"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("function", a.functionNames)
@@ -134,6 +135,9 @@ func (a *app) usage(cmd *cobra.Command, o *usageOptions) error {
 	}
 	if err == nil && len(rows) > 0 {
 		a.usageTotal(o, p, rows)
+	}
+	for _, w := range report.Away {
+		a.note("%s (%s) is away: in it is what it had used %s ago, by day", escape(w.Node), escape(w.NodeID), a.age(w.AsOf))
 	}
 	for _, m := range report.Missing {
 		a.note("not in it: %s (%s): %s", escape(m.Node), escape(m.NodeID), escape(m.Reason))

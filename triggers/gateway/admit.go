@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,26 +36,9 @@ func (g *Gateway) admit(r *http.Request, rt *Route) (identity, *problem) {
 	case function.AuthMTLS:
 		return byCertificate(r, rt)
 	case function.AuthPublic:
-		return identity{who: "address " + address(r)}, nil
+		return identity{who: "address " + g.from(r)}, nil
 	}
 	return identity{}, &problem{Status: http.StatusForbidden, Kind: "auth", Title: "Nobody can call this route", Detail: fmt.Sprintf("auth = %q is not understood", rt.Auth)}
-}
-
-// address is where a request comes from. An IPv6 site counts as one: it has more addresses than anybody can count.
-func address(r *http.Request) string {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	ip := ap.Addr().Unmap()
-	if ip.Is4() {
-		return ip.String()
-	}
-	site, err := ip.WithZone("").Prefix(64)
-	if err != nil {
-		return ip.String()
-	}
-	return site.String()
 }
 
 // bearer returns the token of a request (RFC 6750 section 2.1), "" when it has none or several.
@@ -217,7 +199,7 @@ func forbidden(kind, why string) *problem {
 // byName lets in who may run functions by their names, and see what routes there are: who has a token; where none are asked for, everybody
 // but web pages: neither a page of another origin nor one that made its own name point to this machine (DNS rebinding).
 func (g *Gateway) byName(r *http.Request, function string) (identity, *problem) {
-	if g.c.Tokens != nil || !g.loopback {
+	if _, brought, _ := g.c.Proxies.caller(r); g.c.Tokens != nil || !g.loopback || brought { // who is behind a proxy is not on this machine
 		return g.byToken(r, &Route{Function: function})
 	}
 	host := r.Host
@@ -236,5 +218,5 @@ func (g *Gateway) byName(r *http.Request, function string) (identity, *problem) 
 	if err := g.origin.Check(r); err != nil {
 		return identity{}, refuse(err.Error())
 	}
-	return identity{who: "address " + address(r)}, nil
+	return identity{who: "address " + g.from(r)}, nil
 }

@@ -51,6 +51,7 @@ type Config struct {
 	Issuers   map[string]Verifier // of JWTs, by the names manifests use
 	Callers   bool                // TLS asks for client certificates and checks them
 	Built     time.Time           // a time that is certainly over: while the clock shows less, tokens that end are not believed
+	Proxies   Proxies             // who may say for whom a request is
 	Origins   []string            // of web pages that may read answers, "https://app.example"; "*" = all
 	Rate      function.Rate       // of each caller on each route whose manifest says nothing; zero = unlimited
 	Refresh   []Refresher         // looked at while the gateway runs; Tokens need not be named
