@@ -106,7 +106,7 @@ func New(config Config, log *slog.Logger) (*Cluster, error) {
 	c := &Cluster{
 		config: config, log: log, meta: config.Meta,
 		streams: make(chan []byte, 64), news: make(chan []byte, 64), dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1), returned: make(chan struct{}, 1),
-		doubt: make(chan struct{}, 1),
+		doubt:     make(chan struct{}, 1),
 		addresses: map[netip.AddrPort]struct{}{},
 	}
 	if len(config.Keys) > 0 {
