@@ -131,7 +131,7 @@ func (c *ClusterConfig) validate(faults map[string]error) {
 
 // LimitsConfig bounds the agent.
 type LimitsConfig struct {
-	Slots      int           `json:"slots" default:"64" min:"1" max:"1024" doc:"sandboxes at once; fewer when the address space is small"`
+	Slots      int           `json:"slots" default:"64" min:"1" max:"1024" doc:"sandboxes at once; fewer when the address space is small. Two for each processor where functions compute for long: what finds none free goes to other nodes"`
 	Memory     int64         `json:"memory" default:"64MiB" unit:"bytes" min:"1MiB" max:"4GiB" doc:"most linear memory of one sandbox"`
 	Queued     int           `json:"queued" default:"10000" min:"1" max:"1000000" doc:"QoS 0 events waiting; beyond it they are shed and counted"`
 	Journal    int64         `json:"journal" default:"64MiB" unit:"bytes" min:"1MiB" max:"1TiB" doc:"bytes of journaled events per function, and of its dead letters; beyond it the oldest dead letters make room"`

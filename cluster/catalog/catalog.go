@@ -61,7 +61,7 @@ func Open(s Store, o Options) (*Catalog, error) {
 	c := &Catalog{store: s, options: o, turn: make(chan struct{}, 1), written: func(Record) {}}
 	c.clocks.built = o.Built
 	if c.options.Horizon == 0 {
-		c.options.Horizon = 30 * 24 * time.Hour
+		c.options.Horizon = month
 	}
 	c.horizon.limit = c.options.Horizon
 	l := &loading{Catalog: c, held: map[ident]int64{}, broken: map[ident]string{}}

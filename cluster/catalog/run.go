@@ -8,13 +8,6 @@ import (
 	"time"
 )
 
-const (
-	saveEvery    = 30 * time.Minute
-	touchEvery   = time.Hour     // a call though all is equal: who never calls learns nothing of who is away
-	contactFirst = time.Hour     // with others, before anything is collected
-	contactGap   = 3 * time.Hour // more without a call, and contact begins anew
-)
-
 // Run tells the others what changes here and gets what changed there, until ctx ends; then it returns nil.
 func (r *Replica) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -114,13 +107,19 @@ func (r *Replica) collect(ctx context.Context) error {
 	if !company {
 		return r.save(ctx, marks{})
 	}
-	return r.catalog.alter(ctx, func(now *Snapshot) (*alteration, error) {
-		ids, floor := r.catalog.collectable(now, r.options.Keep)
+	var ids []ident
+	err := r.catalog.alter(ctx, func(now *Snapshot) (*alteration, error) {
+		var floor uint64
+		ids, floor = r.catalog.collectable(now, r.options.Keep)
 		op, then, err := r.catalog.horizon.saved(marks{floor: floor})
 		a := r.catalog.saving(op, then)
 		a.drop = ids
 		return a, err
 	})
+	if err == nil && len(ids) > 0 {
+		r.options.Log.Info("deletions were forgotten; what a node that was away for longer brings back is ignored", "count", len(ids), "first", string(ids[0].kind)+"/"+ids[0].key)
+	}
+	return err
 }
 
 // met notes a call with a node, known by its certificate.

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// flowing is a site of five whose relay answers so many events a second.
+// flowing is a site of five nodes, or of seven, whose relay answers so many events a second.
 func (t *trial) flowing(rate int64) error {
-	if err := t.site(5); err != nil {
+	if err := t.site(pick(t, 5, 7)); err != nil {
 		return err
 	}
 	if err := t.deploy(t.nodes[0], relay); err != nil {
@@ -24,7 +24,7 @@ func kill(t *trial) error {
 	if err := t.flowing(1000); err != nil {
 		return err
 	}
-	for range pick(t, 2, 20) {
+	for range pick(t, 2, 40) {
 		n, err := t.settled(relay.name)
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ func drain(t *trial) error {
 		return err
 	}
 	var back []time.Duration
-	for range pick(t, 3, 20) {
+	for range pick(t, 3, 40) {
 		n, err := t.settled(relay.name)
 		if err != nil {
 			return err

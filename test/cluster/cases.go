@@ -12,6 +12,7 @@ func cases() []ordeal {
 		{"pause", "SIGSTOP of the owner for 20 s", false, pause},
 		{"keyring", "a node is away while the key of gossip is changed", false, keyring},
 		{"revoked", "a node is shut out that has everything it had, and the operator's key", false, revoked},
+		{"away", "a month away, switched off or with the cable out, while something is removed", true, away},
 		{"gateways", "a function that one node alone may run, asked for everywhere; it is full, and it dies", false, gateways},
 		{"sweep", "strangers at every port, a stolen key of gossip, replayed frames, floods", false, sweep},
 		{"place", "five nodes with a fifth of a processor each, one has the only trigger of a function that needs all of it", false, place},

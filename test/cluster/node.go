@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,7 @@ func (n *node) start() error {
 	}
 	defer log.Close()
 	fmt.Fprintf(log, "--- started %s\n", time.Now().Format(time.RFC3339Nano))
-	line := append(n.host.Within(), filepath.Join(n.t.bin, "mayflyd"), "run", "--config", n.data()+".toml")
+	line := append(n.host.Within(), cmp.Or(n.t.agent, filepath.Join(n.t.bin, "mayflyd")), "run", "--config", n.data()+".toml")
 	n.cmd = exec.Command(line[0], line[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -38,7 +38,8 @@ type trial struct {
 	nodes  []*node
 	flow   *flow
 
-	slots int // of every node; 0 = what is the default
+	slots int    // of every node; 0 = what is the default
+	agent string // the program; "" = mayflyd of -bin
 
 	takeovers []time.Duration
 	kicks     int // that are allowed; -1 = any number
