@@ -6,7 +6,8 @@
 //	make cluster-test SHORT=1               a few minutes, for CI
 //	make cluster-test ARGS='-only drain'    some cases
 //
-// It needs the right to make network namespaces and TAP devices: root, or a user namespace and a /dev/net/tun that everybody may open.
+// It needs the right to make network namespaces and TAP devices: root, or a user namespace and a /dev/net/tun that everybody may open. The
+// case place shares the processor out, by a cgroup below the root one, which takes root.
 package main
 
 import (
