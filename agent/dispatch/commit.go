@@ -73,9 +73,12 @@ func (d *Dispatcher) send(w *worker, t *task, s triggers.Settlement) error {
 		d.insist(unjournal)
 		return nil
 	}
-	f := w.fn
-	return d.dep.Outbox.Send(w.res.Publishes, func(err error) {
+	f, from := w.fn, w.launch(t)
+	err := d.dep.Outbox.Send(w.res.Publishes, func(err error) {
 		crashpoint.Here(crashpoint.Unsettled)
+		if err == nil || function.ClassOf(err) == function.ClassReject {
+			d.ashore(from)
+		}
 		switch {
 		case err == nil && t.seq != 0:
 			d.insist(unjournal)
@@ -87,6 +90,10 @@ func (d *Dispatcher) send(w *worker, t *task, s triggers.Settlement) error {
 			d.over(t, triggers.Settlement{Err: err})
 		}
 	})
+	if err != nil {
+		d.ashore(from)
+	}
+	return err
 }
 
 // transact is the way through the disk: all or nothing.
@@ -199,8 +206,8 @@ func (d *Dispatcher) retry(w *worker, t *task, cause error) time.Duration {
 	switch {
 	case t.seq != 0:
 		d.reschedule(t, entry)
-	case d.changelog(w.fn) != nil:
-		d.hold(t)
+	case d.changelog(w.fn) != nil, w.lane.afloat.Load() > 0:
+		d.hold(t, entry.NotBefore)
 	default:
 		d.keep(w.fn, t, entry)
 	}

@@ -217,5 +217,10 @@ func (d *Dispatcher) fail(err error) {
 func (d *Dispatcher) Idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.lanes) == 0 && d.ready.len() == 0 && d.busy == 0 && d.away.running+len(d.away.out) == 0
+	for _, l := range d.lanes {
+		if l.state != laneIdle {
+			return false
+		}
+	}
+	return d.ready.len() == 0 && d.busy == 0 && d.away.running+len(d.away.out) == 0
 }

@@ -63,13 +63,6 @@ func (d *Dispatcher) record(w *worker, c changelog.Change) error {
 	})
 }
 
-// hold lets t wait in memory: its sender keeps it.
-func (d *Dispatcher) hold(t *task) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t.ending = false
-}
-
 func stateElsewhere(op, name string) error {
 	return &function.Error{
 		Op: op, Subject: name, Class: function.ClassNotHere, Kind: "state-elsewhere",

@@ -80,6 +80,7 @@ const (
 	laneParked                   // waits for its function: paused, or at its concurrency limit
 	laneHeld                     // waits for the end of a spill
 	laneLeaving                  // waits for a peer, in away.out
+	laneIdle                     // has no events, some are afloat
 )
 
 // lane is the FIFO of one function's events with one order key: one at a time, in the order received (promise D5). Events
@@ -91,6 +92,7 @@ type lane struct {
 	head, tail *task
 	until      time.Time // laneBlocked
 	spilling   bool      // its tasks are being journaled: not to be run meanwhile
+	afloat     atomic.Int32
 }
 
 func (l *lane) push(t *task) {
@@ -202,7 +204,9 @@ func (d *Dispatcher) enqueue(t *task) {
 		d.makeReady(l)
 		return
 	}
-	l.push(t)
+	if l.push(t); l.state == laneIdle {
+		d.makeReady(l)
+	}
 }
 
 // makeReady lets a worker take the lane's head, or parks the lane when its function has enough to do: no worker is woken for
@@ -315,9 +319,7 @@ func (d *Dispatcher) goOn(l *lane, wait time.Duration) {
 	d.unpark(u)
 	switch {
 	case l.head == nil:
-		if l.key.hash != 0 {
-			delete(d.lanes, l.key)
-		}
+		d.empty(l)
 	case wait > 0:
 		d.block(l, wait)
 	case l.head.after.After(d.now()):

@@ -124,8 +124,14 @@ func (d *Dispatcher) shouldSpill(l *lane, now time.Time) bool {
 	if h == nil || h.route.Overflow == function.OverflowHold || h.sync || d.changelog(l.unit.fn) != nil {
 		return false
 	}
+	if h.ending || l.afloat.Load() > 0 { // what comes behind those would be in the journal before them
+		return false
+	}
 	if l.state == laneBlocked && h.seq != 0 {
 		return h.next != nil
+	}
+	if l.waitsAshore() {
+		return true
 	}
 	w := l.tail.window // the head may have come to the journal in an earlier life
 	return w != nil && now.Sub(h.received) >= d.cfg.SpillAfter && w.full(d.cfg.Window)
@@ -263,6 +269,7 @@ func (d *Dispatcher) write(batch []*task) ([]*journal.Entry, error) {
 	d.mu.Lock()
 	for i, t := range batch {
 		entries[i] = d.entry(t)
+		entries[i].NotBefore = t.after
 		marks = append(marks, d.markOps(t.unit.fn, t)...)
 	}
 	d.mu.Unlock()

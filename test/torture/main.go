@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,7 @@ type options struct {
 	only, out, keep string
 	minutes         float64
 	seed            uint64
+	times           int
 	short, mutants  bool
 }
 
@@ -37,6 +39,7 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "", "directory for what failed cases leave; default: below the directory of -out")
 	flag.Float64Var(&o.minutes, "minutes", 1, "how long a case goes on, where that is a matter of choice")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
+	flag.IntVar(&o.times, "times", 1, "how often each case runs, with other chances each time: for what is seldom")
 	flag.BoolVar(&o.mutants, "mutants", false, "break promises on purpose and see whether the cases notice")
 	flag.Parse()
 	o.short = os.Getenv("SHORT") != "" || o.mutants
@@ -84,16 +87,20 @@ func run(o options) (failed int, err error) {
 	if o.mutants {
 		all = mutantCases()
 	}
+	all = slices.DeleteFunc(all, func(c torment) bool { return !want.MatchString(c.name) || c.long && o.short && !o.mutants })
 	var rows []result
-	for _, c := range all {
-		if !want.MatchString(c.name) || c.long && o.short && !o.mutants || ctx.Err() != nil {
-			continue
+	for range o.times {
+		for _, c := range all {
+			if ctx.Err() != nil {
+				break
+			}
+			r := w.one(c)
+			rows = append(rows, r)
+			if !r.OK {
+				failed++
+			}
 		}
-		r := w.one(c)
-		rows = append(rows, r)
-		if !r.OK {
-			failed++
-		}
+		w.seed++
 	}
 	fmt.Printf("\n%d cases, %d failed; the figures are in %s\n", len(rows), failed, o.out)
 	return failed, write(o.out, rows)
