@@ -99,7 +99,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.notify.Ready(); err != nil {
 			a.log.Warn("systemd was not told", "err", err)
 		}
-		a.log.Info("ready", "node", a.cfg.Node.Name, "id", a.node.ID, "functions", len(a.catalog.List()), "took", time.Since(a.began).Round(time.Millisecond))
+		a.log.Info("ready", "node", a.cfg.Node.Name, "id", a.node.ID, "functions", len(a.catalog.List()), "store", a.report.Took.Round(time.Millisecond), "took", time.Since(a.began).Round(time.Millisecond))
 		err = a.attend(ctx, c)
 	}
 	return errors.Join(err, a.drain(flow))

@@ -183,6 +183,13 @@ func (a *agent) ends() []string {
 	return append([]string(nil), a.exits...)
 }
 
+// started is the number of its last start, as in its log.
+func (a *agent) started() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.starts - 1
+}
+
 // pid is that of the process started, 0 before.
 func (a *agent) pid() int {
 	a.mu.Lock()

@@ -206,7 +206,10 @@ func (t *trial) recovered(since time.Time, patience time.Duration) error {
 	if err := t.flowing(patience); err != nil {
 		return err
 	}
-	t.recoveries = append(t.recoveries, time.Since(since))
+	took := time.Since(since)
+	if t.recoveries = append(t.recoveries, took); took > time.Second {
+		t.notes = append(t.notes, fmt.Sprintf("recovery %d took %v; the agent's start %d", len(t.recoveries), took.Round(time.Millisecond), t.agent.started()))
+	}
 	return nil
 }
 
