@@ -43,6 +43,7 @@ type Agent struct {
 	notify   sdnotify.Notifier
 	node     identity.Node
 	began    time.Time
+	world    World
 	restart  func() // this agent drains, and another one follows in this process
 
 	joining sync.Mutex           // one change of membership at a time
@@ -56,7 +57,7 @@ type Agent struct {
 	catalog  *catalog.Catalog
 	vault    *secret.Vault
 	modules  *artifact.Store
-	engine   *wasm.Engine
+	engine   Engine
 	sites    map[string]*site
 	outbox   *outbox.Outbox
 	journal  *journal.Journal
@@ -96,11 +97,12 @@ type Options struct {
 	Restart func()
 
 	CompileCommand []string // see wasm.Config; for tests
+	World          World    // what the agent has of its machine
 }
 
 // New makes an agent: it opens what is on disk, checks it, and starts nothing. Every error says what to do about it.
 func New(cfg Config, o Options) (*Agent, error) {
-	a := &Agent{cfg: cfg, version: o.Version, settings: o.Settings, log: o.Log, notify: o.Notify, began: time.Now()}
+	a := &Agent{cfg: cfg, version: o.Version, settings: o.Settings, log: o.Log, notify: o.Notify, world: o.World.orReal(), began: time.Now()}
 	if a.settings == nil {
 		a.settings = func() []admin.Setting { return nil }
 	}
@@ -168,14 +170,14 @@ func (a *Agent) openCatalog(*Options) error {
 func (a *Agent) path(name string) string { return filepath.Join(a.cfg.Node.Data, name) }
 
 func (a *Agent) openEngine(o *Options) (err error) {
-	a.engine, err = wasm.New(wasm.Config{
+	engine, err := a.world.Engine(wasm.Config{
 		CacheDir: a.path("native"), Modules: shelf{a}, Slots: a.cfg.Limits.Slots, SlotMemory: a.cfg.Limits.Memory,
 		CompileCommand: o.CompileCommand,
 	}, a.log.With("part", "engine"))
-	if err != nil {
-		return err
+	if err == nil {
+		a.engine = engine
 	}
-	return nil
+	return err
 }
 
 // shelf lets the engine fetch modules: from the artifact store and, in a cluster, from the nodes that have them.
@@ -221,7 +223,7 @@ func (a *Agent) openView(*Options) error {
 }
 
 func (a *Agent) openBrokers(*Options) (err error) {
-	if a.sites, err = sites(&a.cfg, a.log.With("part", "mqtt")); err != nil {
+	if a.sites, err = sites(&a.cfg, a.world.Dial, a.log.With("part", "mqtt")); err != nil {
 		return err
 	}
 	publishers := map[string]outbox.Publisher{}
@@ -296,7 +298,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err
 	}
-	a.socket, err = admin.Listen(path, a.cfg.Admin.Group)
+	a.socket, err = a.world.Socket(path, a.cfg.Admin.Group)
 	return err
 }
 

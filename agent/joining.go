@@ -154,7 +154,7 @@ func (a *Agent) Join(ctx context.Context, r admin.JoinRequest) (admin.Cluster, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	text, err := peer.Join(ctx, via, token.TLS(nil), request.Encode())
+	text, err := peer.Signer{Address: via, TLS: token.TLS(nil), Dial: a.world.Dial}.Join(ctx, request.Encode())
 	if err != nil {
 		class, kind, hint := function.ClassRetry, admin.KindUnavailable, "is that the node that made the cluster, and the port of calls (the one after that of gossip)?"
 		if function.ClassOf(err) == function.ClassReject {

@@ -225,7 +225,7 @@ func (p *pool) renewAt(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	text, err := peer.Renew(ctx, address, p.member.SignerTLS(), csr)
+	text, err := peer.Signer{Address: address, TLS: p.member.SignerTLS(), Dial: p.dial}.Renew(ctx, csr)
 	if err != nil {
 		return err
 	}

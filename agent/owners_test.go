@@ -291,7 +291,7 @@ func (c *crowd) start(id string, bound bool) {
 	s, _ := opened(c.t, c.t.TempDir())
 	p := &owning{id: id, cable: newCable(c.t, c.broker.Addr()), runner: &runner{node: id, tally: c.tally, wake: make(chan struct{}, 1)}}
 	url := "tcp://" + p.cable.listener.Addr().String()
-	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}, BindClientID: bound}}}, slog.New(slog.DiscardHandler))
+	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}, BindClientID: bound}}}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.t.Fatal(err)
 	}

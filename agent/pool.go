@@ -30,6 +30,7 @@ type pool struct {
 	gossip  *cluster.Cluster
 	replica *catalog.Replica
 	peers   *peer.Peers
+	dial    peer.Dial
 	calls   *peer.Server
 	door    net.Listener // of calls
 	words   *statements
@@ -67,7 +68,7 @@ func (a *Agent) openPool(*Options) (err error) {
 	if a.member == nil {
 		return nil
 	}
-	p := &pool{cfg: &a.cfg.Cluster, member: a.member, catalog: a.catalog, log: a.log.With("part", "cluster")}
+	p := &pool{cfg: &a.cfg.Cluster, member: a.member, catalog: a.catalog, dial: a.world.Dial, log: a.log.With("part", "cluster")}
 	a.pool = p
 	p.signer, err = identity.OpenAuthority(a.path("cluster"), p.member)
 	if err != nil && !errors.Is(err, identity.ErrNotSigner) {
@@ -80,14 +81,14 @@ func (a *Agent) openPool(*Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.door, err = net.Listen("tcp", netip.AddrPortFrom(bind.Addr(), callsPort(bind.Port())).String()); err != nil {
+	if p.door, err = a.world.Listen("tcp", netip.AddrPortFrom(bind.Addr(), callsPort(bind.Port())).String()); err != nil {
 		return fmt.Errorf("calls between nodes: %w", err)
 	}
 	p.meta = p.describe(a)
 	if p.gossip, err = cluster.New(p.gossipConfig(a, bind, advertise), p.log); err != nil {
 		return err
 	}
-	p.peers = peer.NewPeers(peer.Config{TLS: p.member.ClientTLS, NodeOf: nodeOf, Resolve: p.resolve}, p.log)
+	p.peers = peer.NewPeers(peer.Config{TLS: p.member.ClientTLS, NodeOf: nodeOf, Resolve: p.resolve, Dial: p.dial}, p.log)
 	p.words = newStatements(p)
 	p.fetch = peer.NewFetcher(a.modules, p.peers, peer.FetchConfig{Nodes: p.names, Keep: a.deployed}, p.log)
 	p.replica = catalog.NewReplica(a.catalog, catalog.Exchange{
@@ -117,7 +118,7 @@ func (p *pool) listenAt() (bind netip.AddrPort, advertise netip.Addr, err error)
 func (p *pool) gossipConfig(a *Agent, bind netip.AddrPort, advertise netip.Addr) cluster.Config {
 	c := cluster.Config{
 		Name: a.node.ID, Cluster: p.member.Cluster(), Keys: p.member.Keys().At(time.Now()),
-		Listen:    func() (cluster.Network, error) { return cluster.ListenUDP(bind, advertise) },
+		Listen:    func() (cluster.Network, error) { return a.world.Gossip(bind, advertise) },
 		Seeds:     p.known.seeds(),
 		Store:     peersFile{a.path("peers")},
 		Admission: bouncer{p.member},

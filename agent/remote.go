@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"mayfly/admin"
@@ -29,7 +28,7 @@ func (a *Agent) openRemote() (err error) {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", a.cfg.Admin.Listen)
+	ln, err := a.world.Listen("tcp", a.cfg.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin.listen: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"mayfly/agent/ownership"
+	"mayfly/cluster/peer"
 	"mayfly/event"
 	"mayfly/function"
 	"mayfly/triggers"
@@ -38,10 +39,11 @@ type said struct {
 const saidQueue = 256
 
 // sites makes all configured brokers. It starts nothing.
-func sites(c *Config, log *slog.Logger) (map[string]*site, error) {
+func sites(c *Config, dial peer.Dial, log *slog.Logger) (map[string]*site, error) {
 	all := map[string]*site{}
 	for name := range c.Brokers {
 		b := c.broker(name)
+		b.Dial = dial
 		p, err := mqtt.NewPublisher(b, "", log.With("client", "publisher"))
 		if err != nil {
 			return nil, fmt.Errorf("broker %s: %w", name, err)

@@ -107,7 +107,7 @@ func (b *banks) start(id string) {
 	t, log := b.t, slog.New(slog.DiscardHandler)
 	s, closeStore := opened(t, b.dirs[id])
 	p := &teller{id: id, cable: newCable(t, b.broker.Addr()), store: s}
-	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{"tcp://" + p.cable.listener.Addr().String()}}}}, log)
+	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{"tcp://" + p.cable.listener.Addr().String()}}}}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,7 +414,7 @@ func TestStateIsOnOneNode(t *testing.T) {
 // kept is what the broker retains below the agents' topics.
 func (b *banks) kept() (topics []string) {
 	b.t.Helper()
-	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{b.broker.URL()}}}}, slog.New(slog.DiscardHandler))
+	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{b.broker.URL()}}}}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ func TestStateThatCannotFollow(t *testing.T) {
 	s, _ := opened(t, t.TempDir())
 	all, err := sites(&Config{
 		Brokers: map[string]BrokerConfig{"site": {URLs: []string{"tcp://127.0.0.1:1"}}, "bound": {URLs: []string{"tcp://127.0.0.1:1"}, BindClientID: true}},
-	}, slog.New(slog.DiscardHandler))
+	}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

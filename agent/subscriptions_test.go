@@ -78,7 +78,7 @@ type rig struct {
 
 func newRig(t *testing.T, url string, s *store.Store) *rig {
 	t.Helper()
-	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}}}}, slog.New(slog.DiscardHandler))
+	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}}}}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

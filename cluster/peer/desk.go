@@ -10,21 +10,28 @@ import (
 	"mayfly/function"
 )
 
-// Join sends an opaque request to the node at address that lets others join, and returns its opaque grant. config must accept
-// nobody but that cluster, because the request holds a secret; it needs no certificate. They have at most MaxRequest and MaxGrant bytes.
-func Join(ctx context.Context, address string, config *tls.Config, request []byte) ([]byte, error) {
-	return enter(ctx, "join", address, config, request)
+// Signer is a node that lets others join, as one sees it who has no certificate that counts.
+type Signer struct {
+	Address string
+	TLS     *tls.Config // must accept nobody but that cluster, because a request to join holds a secret; it needs no certificate to join
+	Dial    Dial        // default: over this machine's network
+}
+
+// Join sends an opaque request and returns the opaque grant. They have at most MaxRequest and MaxGrant bytes.
+func (s Signer) Join(ctx context.Context, request []byte) ([]byte, error) {
+	return s.ask(ctx, "join", request)
 }
 
 // Renew is Join for a node that was a member before.
-func Renew(ctx context.Context, address string, config *tls.Config, request []byte) ([]byte, error) {
-	return enter(ctx, "renew", address, config, request)
+func (s Signer) Renew(ctx context.Context, request []byte) ([]byte, error) {
+	return s.ask(ctx, "renew", request)
 }
 
-func enter(ctx context.Context, what, address string, config *tls.Config, body []byte) ([]byte, error) {
+func (s Signer) ask(ctx context.Context, what string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	conn, err := dial(ctx, config, address, func(*tls.ConnectionState) error { return nil }, 5*time.Second)
+	address := s.Address
+	conn, err := route{address, s.TLS, func(*tls.ConnectionState) error { return nil }, 5 * time.Second, s.Dial}.connect(ctx)
 	if err != nil {
 		return nil, &function.Error{
 			Op: what, Subject: address, Class: function.ClassRetry, Kind: KindUnreachable, Err: err,

@@ -44,7 +44,7 @@ func raw(t testing.TB, address string, config *tls.Config, method, path string) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	conn, err := dial(ctx, config, address, func(*tls.ConnectionState) error { return nil }, time.Minute)
+	conn, err := route{address, config, func(*tls.ConnectionState) error { return nil }, time.Minute, nil}.connect(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -240,26 +240,26 @@ func TestJoin(t *testing.T) {
 	}
 	s.serve(t, "b", doors, Limits{Joins: 3})
 	address, _ := s.resolve("b")
-	config := &tls.Config{RootCAs: s.ca.pool, ServerName: "b"}
+	desk := Signer{Address: address, TLS: &tls.Config{RootCAs: s.ca.pool, ServerName: "b"}}
 	ctx := context.Background()
-	if b, err := Join(ctx, address, config, []byte("token")); err != nil || string(b) != "grant" {
+	if b, err := desk.Join(ctx, []byte("token")); err != nil || string(b) != "grant" {
 		t.Errorf("%q %v", b, err)
 	}
-	_, err := Join(ctx, address, config, []byte("old"))
+	_, err := desk.Join(ctx, []byte("old"))
 	wantClass(t, err, function.ClassReject, "used-up")
-	_, err = Join(ctx, address, config, make([]byte, MaxRequest+1))
+	_, err = desk.Join(ctx, make([]byte, MaxRequest+1))
 	if function.KindOf(err) != "too-large" {
 		t.Errorf("%v", err)
 	}
-	_, err = Join(ctx, address, config, []byte("token"))
+	_, err = desk.Join(ctx, []byte("token"))
 	if function.ClassOf(err) != function.ClassOverload {
 		t.Errorf("the fourth within a minute: %v", err)
 	}
-	_, err = Renew(ctx, address, config, nil)
+	_, err = desk.Renew(ctx, nil)
 	if function.ClassOf(err) == function.ClassNone {
 		t.Error("renewed where nobody can")
 	}
-	_, err = Join(ctx, address, &tls.Config{RootCAs: newAuthority(t).pool, ServerName: "b"}, []byte("token"))
+	_, err = Signer{Address: address, TLS: &tls.Config{RootCAs: newAuthority(t).pool, ServerName: "b"}}.Join(ctx, []byte("token"))
 	wantClass(t, err, function.ClassRetry, KindUnreachable)
 }
 

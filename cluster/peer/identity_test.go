@@ -93,7 +93,7 @@ func TestWithRealIdentities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Join(ctx, address, token.TLS(time.Now), request.Encode())
+	b, err := Signer{Address: address, TLS: token.TLS(time.Now)}.Join(ctx, request.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestWithRealIdentities(t *testing.T) {
 	if request, err = token.Request(thief); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Join(ctx, address, token.TLS(time.Now), request.Encode()); err == nil {
+	if _, err := (Signer{Address: address, TLS: token.TLS(time.Now)}).Join(ctx, request.Encode()); err == nil {
 		t.Error("a token of one use was used twice")
 	}
 	second := s.member(t, nodes[1], joined)
@@ -127,7 +127,7 @@ func TestWithRealIdentities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err = Renew(ctx, address, joined.SignerTLS(), csr); err != nil {
+	if b, err = (Signer{Address: address, TLS: joined.SignerTLS()}).Renew(ctx, csr); err != nil {
 		t.Fatal(err)
 	}
 	if grant, err = identity.DecodeGrant(b); err != nil {
@@ -141,7 +141,7 @@ func TestWithRealIdentities(t *testing.T) {
 	}
 	_, err = invoke(t, second.peers, nodes[0].ID, callOf("2")) // on the connection it has
 	wantClass(t, err, function.ClassNotHere, KindDenied)
-	if _, err := Renew(ctx, address, joined.SignerTLS(), csr); err == nil {
+	if _, err := (Signer{Address: address, TLS: joined.SignerTLS()}).Renew(ctx, csr); err == nil {
 		t.Error("a revoked node renewed its certificate")
 	}
 	signer.peers.Forget(nodes[1].ID)

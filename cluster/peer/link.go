@@ -126,7 +126,7 @@ func (l *link) connect(address string) {
 	go func() {
 		defer close(a.done)
 		defer cancel()
-		conn, err := dial(ctx, l.cfg.TLS(l.node), address, l.is, l.cfg.Ping)
+		conn, err := route{address, l.cfg.TLS(l.node), l.is, l.cfg.Ping, l.cfg.Dial}.connect(ctx)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.attempt = nil
@@ -152,24 +152,40 @@ func (l *link) is(state *tls.ConnectionState) error {
 	return nil
 }
 
-// dial makes one HTTP/2 connection to whom config and check accept. When it is silent for ping it is tested; it is dead 3 s later.
-func dial(ctx context.Context, config *tls.Config, address string, check func(*tls.ConnectionState) error, ping time.Duration) (*http.ClientConn, error) {
-	config = tightened(config)
+// Dial opens the connection below TLS to a node.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// route is how one node is reached.
+type route struct {
+	address string
+	config  *tls.Config
+	check   func(*tls.ConnectionState) error // a word besides config's on who that is
+	ping    time.Duration                    // silence after which the connection is tested; it is dead 3 s later
+	dial    Dial                             // nil = over this machine's network
+}
+
+// connect makes one HTTP/2 connection.
+func (r route) connect(ctx context.Context) (*http.ClientConn, error) {
+	config := tightened(r.config)
 	if config.ServerName == "" {
-		config.ServerName, _, _ = net.SplitHostPort(address) // dialing says what is wrong with an address
+		config.ServerName, _, _ = net.SplitHostPort(r.address) // dialing says what is wrong with an address
+	}
+	dial := r.dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	t := &http.Transport{
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			raw, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+			raw, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
 			c := tls.Client(raw, config)
 			if err = c.HandshakeContext(ctx); err == nil {
 				state := c.ConnectionState()
-				err = check(&state)
+				err = r.check(&state)
 			}
 			if err != nil {
 				_ = raw.Close() // err says why
@@ -183,11 +199,11 @@ func dial(ctx context.Context, config *tls.Config, address string, check func(*t
 		MaxResponseHeaderBytes: 8 << 10,
 		HTTP2: &http.HTTP2Config{
 			StrictMaxConcurrentRequests: true, // otherwise what is beyond the node's limit fails instead of waiting
-			SendPingTimeout:             ping, PingTimeout: 3 * time.Second, WriteByteTimeout: 5 * time.Second,
+			SendPingTimeout:             r.ping, PingTimeout: 3 * time.Second, WriteByteTimeout: 5 * time.Second,
 			MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 1 << 20,
 		},
 	}
-	return t.NewClientConn(ctx, "https", address)
+	return t.NewClientConn(ctx, "https", r.address)
 }
 
 // roundTrip makes one request. An error of kind KindUnreachable says that it was not sent; any other that it may have been. The

@@ -27,6 +27,7 @@ type Config struct {
 	// Resolve returns a node's address, host:port, as far as it is known now.
 	Resolve func(node string) (address string, ok bool)
 
+	Dial    Dial          // default: over this machine's network
 	Connect time.Duration // for one attempt to connect, default 3 s
 	Ping    time.Duration // silence after which a connection is tested, default 5 s; the answer has 3 s
 }

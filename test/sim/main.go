@@ -29,8 +29,11 @@ import (
 	"mayfly/internal/simnet"
 )
 
-// gcAt is how much the heap grows between two collections, in percent.
-const gcAt = 400
+// How much the heap grows between two collections, in percent, and in bytes when collections come more often.
+const (
+	gcAt    = 300
+	gcLimit = 6 << 30
+)
 
 // row is one figure, in the form of all figures of this project. There is no baseline here: these are absolute.
 type row struct {
@@ -45,7 +48,8 @@ type row struct {
 
 func main() {
 	testing.Init()           // bubbles of virtual time belong to tests, so this program is one
-	debug.SetGCPercent(gcAt) // thousands of nodes in one process make much garbage and hold little
+	debug.SetGCPercent(gcAt) // so many nodes in one process make much garbage and hold little
+	debug.SetMemoryLimit(gcLimit)
 	sizes := flag.String("sizes", "30,100,300", "numbers of nodes, separated by commas")
 	parts := flag.String("parts", "members,catalog,small,placement", "what to measure, separated by commas; the first two in every size")
 	out := flag.String("out", "out/sim.json", "where the figures go")
@@ -169,6 +173,10 @@ func processor() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Round(time.Second)
 }
 
+// settled is how long it takes until what the coming of n members has to say is said: every member passes on the word of every other some
+// ten to twenty-four times, and ten fit into a packet.
+func settled(n int) time.Duration { return time.Minute + time.Duration(n)*400*time.Millisecond }
+
 // idleWindow is how long to look at idle nodes: about ten minutes, and a whole number of the times between two exchanges of states, which
 // grow with the number of members. Nodes that started together exchange at about the same time, so that any other window has some too
 // many or too few.
@@ -190,7 +198,7 @@ func simulate(t *testing.T, n int) []row {
 	s.Grow(n, 50*time.Millisecond, clustertest.Sized(n))
 	formed := s.Until("everybody sees everybody", 10*time.Minute, func() bool { return clustertest.Full(s.Nodes, n) })
 	r.at("everybody sees everybody after the last came", formed.Seconds(), "s", 120)
-	time.Sleep(time.Minute)
+	time.Sleep(settled(n))
 
 	lost, stop := s.Losses()
 	window := idleWindow(n)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ const sysInterval = 10 // seconds between updates of $SYS topics; each reads the
 type Broker struct {
 	name   string
 	listen []Listener
+	open   func(network, address string) (net.Listener, error)
 	limits *Limits
 	log    *slog.Logger
 	server *mqtt.Server
@@ -64,10 +66,13 @@ func New(c Config) (*Broker, error) {
 	if c.Name == "" {
 		c.Name = "local"
 	}
+	if c.Open == nil {
+		c.Open = net.Listen
+	}
 	boot := make([]byte, 8)
 	rand.Read(boot) // never fails (crypto/rand)
 	b := &Broker{
-		name: c.Name, listen: c.Listen, limits: &c.Limits, log: c.Log, server: newServer(&c.Limits),
+		name: c.Name, listen: c.Listen, open: c.Open, limits: &c.Limits, log: c.Log, server: newServer(&c.Limits),
 		boot:     hex.EncodeToString(boot),
 		losses:   losses{log: c.Log},
 		retained: ledger{size: map[string]int64{}, maxCount: c.Limits.Retained, maxBytes: c.Limits.RetainedBytes},

@@ -19,6 +19,9 @@ type Config struct {
 	Listen []Listener
 	Limits Limits       // zero fields take their defaults
 	Log    *slog.Logger // nil = discard
+
+	// Open listens on the address of a Listener; nil = on this machine's network.
+	Open func(network, address string) (net.Listener, error)
 }
 
 // Listener is one address clients connect to. On a loopback address Users and TLS may be nil: whoever can open a

@@ -29,7 +29,7 @@ type gate struct {
 }
 
 func (b *Broker) openGate(l Listener) (*gate, error) {
-	ln, err := net.Listen("tcp", l.Address)
+	ln, err := b.open("tcp", l.Address)
 	if err != nil {
 		return nil, configError(l.Address, err, "is another broker running there? choose another address or stop it")
 	}

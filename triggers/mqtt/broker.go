@@ -1,10 +1,12 @@
 package mqtt
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,6 +31,9 @@ type Broker struct {
 
 	Window     int   // QoS 1 messages in flight from us to the broker, default 256, at most 16384
 	MaxPayload int64 // bytes of one message's payload in either direction, default 256 KiB, at most 256 MB
+
+	// Dial opens the connection that is spoken over, TLS not included; network is "tcp" or "unix". Default: over this machine's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // TLS says whom to believe and who we are. Files are read at every connection, so replaced certificates are used.

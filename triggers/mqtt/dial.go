@@ -16,12 +16,18 @@ import (
 func dial(ctx context.Context, b *Broker, u *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.ConnectTimeout)
 	defer cancel()
-	if u.Scheme == "unix" {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", u.Path)
+	connect := b.Dial
+	if connect == nil {
+		d := net.Dialer{KeepAlive: b.KeepAlive}
+		if u.Scheme != "unix" {
+			d.Control = userTimeout(b.WriteTimeout + b.PingTimeout)
+		}
+		connect = d.DialContext
 	}
-	d := net.Dialer{KeepAlive: b.KeepAlive, Control: userTimeout(b.WriteTimeout + b.PingTimeout)}
-	conn, err := d.DialContext(ctx, "tcp", u.Host)
+	if u.Scheme == "unix" {
+		return connect(ctx, "unix", u.Path)
+	}
+	conn, err := connect(ctx, "tcp", u.Host)
 	if err != nil || u.Scheme == "tcp" {
 		return conn, err
 	}

@@ -1,0 +1,201 @@
+package testcluster_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mayfly/internal/simnet"
+	"mayfly/internal/testcluster"
+)
+
+// radio is a bad day on a radio link.
+func radio() simnet.Link {
+	return simnet.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05}
+}
+
+const plain = "manifest = 1\nname = %q\n[module]\npath = \"a.wasm\"\n[config]\nvariant = %d\n"
+
+const triggered = `manifest = 1
+name = %q
+[module]
+path = "a.wasm"
+[[trigger.mqtt]]
+topic = %q
+qos = 1
+[permissions]
+publish = ["out/#"]
+`
+
+// disk is a directory in memory where there is one: what dozens of agents sync on one disk would take longer than all else.
+func disk(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "testcluster-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// grown is a site of n agents that see each other.
+func grown(t *testing.T, dir string, n int) *testcluster.Site {
+	t.Helper()
+	s := testcluster.New(t, dir, radio())
+	s.Guests["echo"] = testcluster.Echo(5 * time.Millisecond)
+	s.Grow(n, 100*time.Millisecond)
+	t.Logf("%d agents: everybody sees everybody %v after the last came", n, s.Until("everybody sees everybody", 2*time.Minute, s.Whole))
+	return s
+}
+
+// deploy returns how long it took until all nodes had it.
+func deploy(s *testcluster.Site, name, text string) time.Duration {
+	began := time.Now()
+	version := s.Nodes[0].Deploy(text, "echo") // the founder has the operator's key
+	s.Until(name+" is everywhere", time.Minute, func() bool { return s.Everywhere(name, version) })
+	return time.Since(began)
+}
+
+func TestADeploymentReachesThirtyAndAPartitionHeals(t *testing.T) {
+	dir := disk(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := grown(t, dir, 30)
+		var took []time.Duration
+		for i := range 40 {
+			took = append(took, deploy(s, "f", fmt.Sprintf(plain, "f", i)))
+		}
+		slices.Sort(took)
+		p95 := took[len(took)*95/100]
+		t.Logf("a deployment is everywhere after: p50 %v, p95 %v, the slowest %v", took[len(took)/2], p95, took[len(took)-1])
+		if p95 > 3*time.Second {
+			t.Errorf("a deployment took %v", p95)
+		}
+
+		deploy(s, "old", fmt.Sprintf(plain, "old", 0))
+		s.Split(func(i int) int { return i % 2 })
+		time.Sleep(5 * time.Minute)
+		if s.Whole() {
+			t.Fatal("the halves did not lose sight of each other: the test shows nothing")
+		}
+		s.Nodes[0].Remove("old")
+		version := s.Nodes[0].Deploy(fmt.Sprintf(plain, "new", 0), "echo")
+		time.Sleep(5 * time.Minute)
+		if !s.Nodes[1].Has("old", 0) || s.Nodes[1].Has("new", 0) {
+			t.Fatal("the other half heard of it: the test shows nothing")
+		}
+		s.Split(nil)
+		healed := s.Until("all know the same", time.Minute, func() bool { return s.Whole() && s.Everywhere("new", version) && s.Nowhere("old") })
+		t.Log("whole again, with one catalog, after", healed)
+		for range 60 {
+			time.Sleep(10 * time.Second)
+			if !s.Nowhere("old") {
+				t.Fatal("a removed function came back")
+			}
+		}
+	})
+}
+
+// flowing is a site with a function whose trigger has an owner, and a device that publishes.
+func flowing(t *testing.T, dir string, n int) (*testcluster.Site, *testcluster.Flow) {
+	t.Helper()
+	s := grown(t, dir, n)
+	deploy(s, "echo", fmt.Sprintf(triggered, "echo", "in/a"))
+	time.Sleep(90 * time.Second) // until the nodes are said to have a good connection to the broker
+	f := s.Flow("in/a", "out/in/a", 20*time.Millisecond)
+	s.Until("results come", time.Minute, func() bool { return f.Owner() != "" })
+	return s, f
+}
+
+func named(t *testing.T, s *testcluster.Site, name string) *testcluster.Node {
+	t.Helper()
+	for _, n := range s.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	t.Fatalf("there is no node %q", name)
+	return nil
+}
+
+// ended stops the flow and checks that nothing is missing.
+func ended(t *testing.T, s *testcluster.Site, f *testcluster.Flow) {
+	t.Helper()
+	f.Stop()
+	s.Until("every number has a result", time.Minute, func() bool { return len(f.Missing()) == 0 })
+	confirmed, again := f.Count()
+	t.Logf("%d numbers, none missing, %d results came again", confirmed, again)
+	if confirmed < 100 {
+		t.Errorf("only %d numbers: the test shows nothing", confirmed)
+	}
+}
+
+func TestATriggerSurvivesItsOwners(t *testing.T) {
+	dir := disk(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, f := flowing(t, dir, 5)
+		var took []time.Duration
+		for range 9 {
+			owner := named(t, s, f.Owner())
+			began := time.Now()
+			owner.Kill()
+			s.Until("another node has the trigger", time.Minute, func() bool { node, _ := f.Successor(owner.Name, began); return node != "" })
+			_, at := f.Successor(owner.Name, began)
+			took = append(took, at.Sub(began))
+			owner.Revive()
+			s.Until("everybody sees everybody", time.Minute, s.Whole)
+			time.Sleep(90 * time.Second) // until it may own something again
+		}
+		slices.Sort(took)
+		t.Logf("after an owner's death the next result comes after: p50 %v, the slowest of %d %v", took[len(took)/2], len(took), took[len(took)-1])
+		if p50 := took[len(took)/2]; p50 > 10*time.Second {
+			t.Errorf("half of the takeovers take longer than %v", p50)
+		}
+		ended(t, s, f)
+	})
+}
+
+func TestADrainedOwnerHandsOver(t *testing.T) {
+	dir := disk(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, f := flowing(t, dir, 5)
+		for range 5 {
+			owner := named(t, s, f.Owner())
+			began := time.Now()
+			owner.Stop()
+			s.Until("another node has the trigger", time.Minute, func() bool { node, _ := f.Successor(owner.Name, began); return node != "" })
+			_, at := f.Successor(owner.Name, began)
+			t.Log("handed over after", at.Sub(began))
+			if at.Sub(began) > 3*time.Second {
+				t.Errorf("a hand-over takes %v", at.Sub(began))
+			}
+			owner.Start()
+			s.Until("everybody sees everybody", time.Minute, s.Whole)
+			time.Sleep(90 * time.Second)
+		}
+		ended(t, s, f)
+	})
+}
+
+// Both halves of a cluster that lost sight of each other reach the broker: one node has the trigger all the same, and nothing is lost.
+func TestAPartitionOfGossipLosesNoEvents(t *testing.T) {
+	dir := disk(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, f := flowing(t, dir, 6)
+		s.Split(func(i int) int { return i % 2 })
+		time.Sleep(3 * time.Minute)
+		if s.Whole() {
+			t.Fatal("the halves did not lose sight of each other: the test shows nothing")
+		}
+		s.Split(nil)
+		t.Log("whole again after", s.Until("everybody sees everybody", time.Minute, s.Whole))
+		time.Sleep(30 * time.Second)
+		ended(t, s, f)
+	})
+}
