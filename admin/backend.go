@@ -22,6 +22,7 @@ type Backend struct {
 	Watcher     Watcher
 	Reporter    Reporter
 	Clusters    Clusters
+	Leaver      Leaver
 	Nodes       Nodes
 	Explainer   Explainer
 	Keys        Keys

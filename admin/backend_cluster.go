@@ -23,6 +23,13 @@ type Clusters interface {
 	RevokeToken(ctx context.Context, id string) error
 }
 
+// Leaver takes this node out of its cluster.
+type Leaver interface {
+	// Leave returns when it survives a power cut that this node leaves, and others were told if there are any; it then starts anew, alone and
+	// without functions. It is KindAlone on a node that is alone, and KindConflict on one that others cannot do without, unless r.Force.
+	Leave(ctx context.Context, r LeaveRequest) (Left, error)
+}
+
 // Nodes are the members of the cluster. A node is named by its name, its id, or the beginning of an id that only one has;
 // a name that two have is KindConflict. Alone, everything but List is KindAlone.
 type Nodes interface {

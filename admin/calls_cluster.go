@@ -16,6 +16,11 @@ func (c *Client) Join(ctx context.Context, r JoinRequest) (Cluster, error) {
 	return call[Cluster](ctx, c, http.MethodPost, "cluster/join", r)
 }
 
+// Leave takes the agent's node out of its cluster.
+func (c *Client) Leave(ctx context.Context, r LeaveRequest) (Left, error) {
+	return call[Left](ctx, c, http.MethodPost, "cluster/leave", r)
+}
+
 // CreateToken makes a join token; its secret is in the answer.
 func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (JoinToken, error) {
 	return call[JoinToken](ctx, c, http.MethodPost, "tokens", r)

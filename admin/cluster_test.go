@@ -19,6 +19,7 @@ func (nothing) Init(context.Context, InitRequest) (Cluster, error) { return Clus
 
 func (nothing) Join(context.Context, JoinRequest) (Cluster, error) { return Cluster{}, nil }
 
+func (nothing) Leave(context.Context, LeaveRequest) (Left, error)            { return Left{}, nil }
 func (nothing) CreateToken(context.Context, TokenRequest) (JoinToken, error) { return JoinToken{}, nil }
 func (nothing) Tokens(context.Context) ([]JoinToken, error)                  { return nil, nil }
 func (nothing) RevokeToken(context.Context, string) error                    { return nil }
@@ -62,7 +63,7 @@ func (deadlines) SetReadDeadline(time.Time) error { return nil }
 
 func clusterRequests() map[string]string {
 	return map[string]string{
-		"POST /v1/cluster/init": `{"name":"plant"}`, "POST /v1/cluster/join": `{"token":"t","via":"h:1"}`, "POST /v1/tokens": `{"ttl_ms":1000,"uses":1}`,
+		"POST /v1/cluster/init": `{"name":"plant"}`, "POST /v1/cluster/join": `{"token":"t","via":"h:1"}`, "POST /v1/cluster/leave": `{}`, "POST /v1/tokens": `{"ttl_ms":1000,"uses":1}`,
 		"GET /v1/tokens": "", "DELETE /v1/tokens/t": "", "GET /v1/nodes": "", "GET /v1/nodes/n": "", "POST /v1/nodes/n/labels": `{"add":["a"]}`,
 		"POST /v1/nodes/n/drain": `{"on":true}`, "DELETE /v1/nodes/n": "", "GET /v1/keyring": "", "POST /v1/keyring/rotate": "",
 		"POST /v1/explain": `{"function":"f"}`, "POST /v1/drill": `{"kill":["n"]}`, "GET /v1/functions/f/rollout": "",
@@ -71,7 +72,7 @@ func clusterRequests() map[string]string {
 
 // What is a list in an answer is a list when it is empty too: a program that reads it must not meet null.
 func TestListsAreNeverNull(t *testing.T) {
-	s, err := NewServer(Config{}, Backend{Clusters: nothing{}, Nodes: nobody{}, Explainer: nothing{}, Keys: nothing{}}, slog.New(slog.DiscardHandler))
+	s, err := NewServer(Config{}, Backend{Clusters: nothing{}, Leaver: nothing{}, Nodes: nobody{}, Explainer: nothing{}, Keys: nothing{}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

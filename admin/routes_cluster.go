@@ -9,6 +9,7 @@ import (
 func (s *Server) clusterRoutes(at func(scope, pattern string, h http.HandlerFunc)) {
 	at(ScopeAdmin, "POST /v1/cluster/init", s.initCluster)
 	at(ScopeAdmin, "POST /v1/cluster/join", s.joinCluster)
+	at(ScopeAdmin, "POST /v1/cluster/leave", s.leaveCluster)
 	at(ScopeAdmin, "POST /v1/tokens", s.createToken)
 	at(ScopeAdmin, "GET /v1/tokens", s.tokens)
 	at(ScopeAdmin, "DELETE /v1/tokens/{id}", s.revokeToken)
@@ -66,6 +67,16 @@ func (s *Server) joinCluster(w http.ResponseWriter, r *http.Request) {
 	c, err := s.backend.Clusters.Join(r.Context(), req)
 	s.changed(r, "join", req.Via, err) // never the token
 	answer(w, c, err)
+}
+
+func (s *Server) leaveCluster(w http.ResponseWriter, r *http.Request) {
+	var req LeaveRequest
+	if !offers(w, "clusters", s.backend.Leaver != nil) || !s.readInto(w, r, &req, nil) {
+		return
+	}
+	l, err := s.backend.Leaver.Leave(r.Context(), req)
+	s.changed(r, "leave", l.Cluster, err)
+	answer(w, l, err)
 }
 
 func (s *Server) createToken(w http.ResponseWriter, r *http.Request) {

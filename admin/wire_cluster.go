@@ -34,6 +34,19 @@ type JoinRequest struct {
 	Via   string `json:"via"`   // HOST:PORT of any member
 }
 
+// LeaveRequest takes a node out of its cluster.
+type LeaveRequest struct {
+	Force bool `json:"force,omitempty"` // also when it holds the authority's key and there are others
+}
+
+// Left is what came of it.
+type Left struct {
+	Cluster  string `json:"cluster"`
+	Others   int    `json:"others"`             // live members that there were besides this node
+	Heard    bool   `json:"heard"`              // one of them knows, and tells the rest
+	Restarts bool   `json:"restarts,omitempty"` // as in Cluster
+}
+
 // Bounds of join tokens.
 const (
 	MaxTokenTTL  = 30 * 24 * time.Hour

@@ -46,10 +46,12 @@ type Agent struct {
 	world    World
 	restart  func() // this agent drains, and another one follows in this process
 
-	joining sync.Mutex           // one change of membership at a time
-	member  *identity.Membership // nil = alone
-	orders  *orders              // nil = alone
-	pool    *pool                // nil = alone
+	joining    sync.Mutex           // one change of membership at a time
+	gone       atomic.Bool          // this node leaves, and says nothing more of itself
+	describing sync.Mutex           // held while it does
+	member     *identity.Membership // nil = alone
+	orders     *orders              // nil = alone
+	pool       *pool                // nil = alone
 
 	// In the order of an event's journey.
 	store    *store.Store
@@ -135,16 +137,23 @@ func (a *Agent) openDisk(*Options) (err error) {
 		}
 	}
 	a.stories = newStories(a.cfg.Node.Name)
-	a.store, a.report, err = store.Open(store.Config{
-		Dir: a.path("store"), Floor: a.cfg.Store.Floor, Ballast: a.cfg.Store.Ballast,
-	}, a.log.With("part", "store"))
-	if err != nil {
+	if err = a.openStore(); err != nil {
 		return err
 	}
 	if !a.report.Clean() {
 		a.log.Warn("the store was not as it was left", "report", fmt.Sprintf("%+v", a.report))
 	}
+	if err = a.depart(); err != nil {
+		return err
+	}
 	a.modules, err = artifact.Open(a.path("modules"), artifact.Options{Quota: a.cfg.Limits.Modules})
+	return err
+}
+
+func (a *Agent) openStore() (err error) {
+	a.store, a.report, err = store.Open(store.Config{
+		Dir: a.path("store"), Floor: a.cfg.Store.Floor, Ballast: a.cfg.Store.Ballast,
+	}, a.log.With("part", "store"))
 	return err
 }
 
@@ -293,7 +302,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	}
 	backend := admin.Backend{
 		Functions: a, Releases: releases{a}, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
-		Clusters: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access, Secrets: sealing{a},
+		Clusters: a, Leaver: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access, Secrets: sealing{a},
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err

@@ -91,6 +91,11 @@ func (a *Agent) obey(ctx context.Context, w wish) {
 		Name: a.cfg.Node.Name, Zone: a.cfg.Cluster.Zone, Labels: labels, Version: a.version, Arch: runtime.GOARCH, OS: runtime.GOOS,
 		Capabilities: a.capabilities(), Canaries: reportsFor(a.trials.told()),
 	}
+	a.describing.Lock()
+	defer a.describing.Unlock()
+	if a.gone.Load() {
+		return
+	}
 	if err = a.catalog.PutNode(ctx, n); err != nil && ctx.Err() == nil {
 		a.log.Warn("the other nodes cannot be told what this node is; trying again", "err", err)
 	}

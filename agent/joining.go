@@ -108,7 +108,7 @@ func (a *Agent) taken(op string) error {
 	return &function.Error{
 		Op: op, Subject: "cluster", Class: function.ClassReject, Kind: admin.KindConflict,
 		Err:  errors.New("this node belongs to a cluster already"),
-		Hint: "mayfly nodes ls; to leave it: mayfly nodes drain, stop the agent, move " + a.path("cluster") + " away, start it",
+		Hint: "mayfly nodes ls; to leave it, empty: mayfly leave",
 	}
 }
 

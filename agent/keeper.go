@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/cluster/peer"
 	"mayfly/store"
@@ -141,6 +142,11 @@ func (p *pool) remember(save func([]store.Op) error) {
 	}
 	ops := p.known.saw(now)
 	for node := range p.known.copy() {
+		if p.left(node, now) {
+			ops = append(ops, p.known.forget(node)...)
+			p.gossip.Forget(node)
+			p.peers.Forget(node)
+		}
 		if p.member.Revoked(node) {
 			ops = append(ops, p.known.forget(node)...)
 			p.peers.Forget(node)
@@ -152,6 +158,13 @@ func (p *pool) remember(save func([]store.Op) error) {
 	if err := save(ops); err != nil {
 		p.log.Warn("where the other nodes are could not be written down", "err", err)
 	}
+}
+
+// left says whether a node has taken back what it said of itself, and is not there any more.
+func (p *pool) left(node string, live map[string]whereabouts) bool {
+	_, there := live[node]
+	_, gone := p.catalog.Snapshot().Gone(catalog.KindNode, node)
+	return gone && !there
 }
 
 // alone asks sooner than every minute while gossip shows nobody at all: after a start that is what a device finds that slept through a

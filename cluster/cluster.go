@@ -243,6 +243,9 @@ func (c *Cluster) UpdateMeta(change func(*Meta)) {
 	}
 }
 
+// Forget forgets where a member was that will not come back: it is not looked for any more. If it does, it is met like anybody.
+func (c *Cluster) Forget(name string) { c.peers.forget(name) }
+
 // Drain says that this node takes no new work, or takes it again.
 func (c *Cluster) Drain(draining bool) { c.UpdateMeta(func(m *Meta) { m.Draining = draining }) }
 

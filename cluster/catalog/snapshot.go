@@ -219,6 +219,15 @@ func (s *Snapshot) Record(kind Kind, key string) (Record, bool) {
 	return e.Record, true
 }
 
+// Gone returns the version of a tombstone; ok is false when there is none.
+func (s *Snapshot) Gone(kind Kind, key string) (ver uint64, ok bool) {
+	e := s.entry(ident{kind, key})
+	if e == nil || !e.Deleted {
+		return 0, false
+	}
+	return e.Ver, true
+}
+
 // Records returns the records of a kind that are not deleted, sorted by key. Their bodies must not be changed.
 func (s *Snapshot) Records(kind Kind) []Record {
 	all := make([]Record, 0, len(s.kinds[kind]))

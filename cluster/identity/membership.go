@@ -136,6 +136,22 @@ func Leave(dir string) error {
 	return nil
 }
 
+// Abandon is Leave for a signer: everything of the membership, the authority's key and the operator's with it, is put aside under a name that says
+// when, readable by its owner only. Nothing reads it there; moved back it is the membership again. Abandoning nothing is no error.
+func Abandon(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	aside := dir + ".left-" + time.Now().UTC().Format("20060102T150405.000Z")
+	if err := os.Rename(dir, aside); err != nil {
+		return fmt.Errorf("membership: %w", err)
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("membership: %w", err)
+	}
+	return nil
+}
+
 // check reads and verifies everything in a grant for node. It does not look at any clock.
 func check(g Grant, node Node) (*standing, error) {
 	s := &standing{grant: g, revoked: map[string]Revocation{}}

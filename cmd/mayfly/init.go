@@ -30,7 +30,7 @@ certificate for itself; what is deployed goes on running. Others join with a tok
 		if err != nil {
 			return err
 		}
-		a.awaitRestart(cmd.Context(), c, began)
+		a.awaitRestart(cmd.Context(), c.Restarts, "as a member of "+c.Name, began)
 		a.note("next: mayfly token create, and on the other device: mayfly join TOKEN --via HOST:PORT")
 		return one(a, *out, clusterView(a), c)
 	}
@@ -65,7 +65,7 @@ seen in the list of processes.
 		if err != nil {
 			return err
 		}
-		a.awaitRestart(cmd.Context(), c, began)
+		a.awaitRestart(cmd.Context(), c.Restarts, "as a member of "+c.Name, began)
 		a.note("next: mayfly nodes ls")
 		return one(a, *out, clusterView(a), c)
 	}
@@ -81,10 +81,10 @@ func (a *app) started(ctx context.Context) time.Time {
 	return st.Node.Started
 }
 
-// awaitRestart waits until an agent that starts anew as a member answers again, so that the next command finds it. It has become
-// one whatever comes of the waiting.
-func (a *app) awaitRestart(ctx context.Context, c admin.Cluster, began time.Time) {
-	if !c.Restarts {
+// awaitRestart waits until an agent that starts anew answers again, so that the next command finds it. It has become what it is
+// to be whatever comes of the waiting.
+func (a *app) awaitRestart(ctx context.Context, restarts bool, as string, began time.Time) {
+	if !restarts {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
@@ -96,7 +96,7 @@ func (a *app) awaitRestart(ctx context.Context, c admin.Cluster, began time.Time
 			a.progress("")
 			return
 		}
-		a.progress("the agent starts anew as a member of %s", escape(c.Name))
+		a.progress("the agent starts anew %s", escape(as))
 		select {
 		case <-ctx.Done():
 			a.progress("")
