@@ -61,10 +61,10 @@ func (a *Agent) Init(ctx context.Context, r admin.InitRequest) (admin.Cluster, e
 		return admin.Cluster{}, a.taken("init")
 	}
 	name := cmp.Or(r.Name, "site")
-	if f := a.bereft(); f != "" {
+	if f := a.subs.mixed(a.catalog.List()); f != "" {
 		return admin.Cluster{}, &function.Error{
 			Op: "init", Subject: name, Class: function.ClassReject, Kind: admin.KindConflict,
-			Err:  fmt.Errorf("function %s has a trigger that would get a broker session of the cluster, and what the broker holds for its present one would be lost", f),
+			Err:  fmt.Errorf("function %s has a trigger that would get a broker session of the cluster, out of one that others of scope node stay in: what the broker holds cannot be parted", f),
 			Hint: "make the cluster before you deploy; or let nothing be published for a moment, then: mayfly fn rm " + f + " --yes, mayfly init, mayfly deploy",
 		}
 	}
@@ -88,20 +88,6 @@ func (a *Agent) Init(ctx context.Context, r admin.InitRequest) (admin.Cluster, e
 	}
 	a.log.Info("a cluster was founded; the agent starts anew as its first member", "cluster", name)
 	return a.becomes(m), nil
-}
-
-// bereft returns a function that becoming the first node of a cluster would take events from, "" when there is none: its broker session is
-// this node's now, and would be the trigger's then.
-func (a *Agent) bereft() string {
-	for _, f := range a.catalog.List() {
-		for i := range f.Manifest.MQTT {
-			c := a.subs.claim(f, i)
-			if at := a.sites[c.Broker]; at != nil && at.local == nil && c.spec.Scope != function.ScopeNode && c.spec.Shared == "" {
-				return f.Name()
-			}
-		}
-	}
-	return ""
 }
 
 func (a *Agent) taken(op string) error {

@@ -93,7 +93,13 @@ func (s *subscriptions) openOwned(key string, c claim, topics []mqtt.Topic) (fun
 	}
 	o.fn.Store(c.fn)
 	o.gate.align()
-	return func() triggers.Source { return o.owner }, o.session.SetTopics(topics)
+	first := s.heirs[key]
+	return func() triggers.Source {
+		if first != nil {
+			return &expecting{o.owner, first}
+		}
+		return o.owner
+	}, o.session.SetTopics(topics)
 }
 
 func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owned, error) {
@@ -124,7 +130,7 @@ func (s *subscriptions) newOwned(broker, key string, topics []mqtt.Topic) (*owne
 	wanted.Gate = o.gate
 	var memory mqtt.Memory = o.owner
 	if at.bound {
-		wanted.Session += " at " + t.self
+		wanted.Session += boundTo(t.self)
 		memory = s
 	}
 	var err error

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -35,6 +36,8 @@ type subscriptions struct {
 	local    map[string]*broker.Subscription
 	faults   map[string]string // by trigger, why it is not subscribed
 	states   states
+	heirs    map[string]chan struct{} // by source key: closed when what it inherits was handed on; nil before the first apply
+	estate   map[string]bool          // client ids of sessions that are being handed over
 	purging  sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // ends the purges, which outlive the call that started them
 	cancel   context.CancelFunc
@@ -51,7 +54,7 @@ func newSubscriptions(cluster string, all map[string]*site, standby string, note
 	ctx, cancel := context.WithCancel(context.Background())
 	return &subscriptions{
 		cluster: cluster, sites: all, standby: standby, store: notes, log: log, set: triggers.NewSet(log),
-		sessions: map[string]*mqtt.Session{}, owned: map[string]*owned{}, local: map[string]*broker.Subscription{}, faults: map[string]string{}, ctx: ctx, cancel: cancel,
+		sessions: map[string]*mqtt.Session{}, owned: map[string]*owned{}, local: map[string]*broker.Subscription{}, faults: map[string]string{}, estate: map[string]bool{}, ctx: ctx, cancel: cancel,
 	}
 }
 
@@ -131,6 +134,9 @@ func source(g triggers.Group) string {
 
 // apply makes groups the sessions that run, and remembers them. to gives the sink of a source.
 func (s *subscriptions) apply(groups []triggers.Group, claims map[string]claim, to func(source string) triggers.Sink) error {
+	if err := s.inherit(groups, to); err != nil {
+		return err
+	}
 	if err := s.remember(groups); err != nil {
 		return err
 	}
@@ -183,6 +189,9 @@ func (s *subscriptions) open(key string, g triggers.Group, claims map[string]cla
 		return func() triggers.Source { return session }, session.SetTopics(topics)
 	}
 	session, err := s.session(g.Broker, key, topics)
+	if err == nil && s.estate[session.ClientID()] {
+		err = errors.New("what the broker holds for its session from before the cluster is still being handed over")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -250,6 +259,9 @@ func (s *subscriptions) retireForgotten() error {
 	known := map[string]bool{}
 	for _, session := range s.sessions {
 		known[string(sessionKey(session.ClientID()))] = true
+	}
+	for id := range s.estate {
+		known[string(sessionKey(id))] = true
 	}
 	for name, at := range s.sites {
 		if at.local != nil {
