@@ -94,7 +94,7 @@ func heirsOf(t *testing.T, url string, s *store.Store, l *ledger, functions ...*
 // speak publishes messages numbered from said until stop is closed and at least least are there, and returns how many there are.
 func speak(t *testing.T, url string, said, least int, stop chan struct{}) int {
 	t.Helper()
-	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}}}}, slog.New(slog.DiscardHandler))
+	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{url}}}}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Error(err)
 		return said
