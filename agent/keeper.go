@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"mayfly/cluster/catalog"
@@ -14,13 +15,14 @@ import (
 	"mayfly/store"
 )
 
-// Run keeps this node a member until ctx ends: its certificate good, its keys of gossip the newest, its peers known.
+// keep keeps this node a member until ctx ends: its certificate good, its keys of gossip the newest, its peers known. Who owns triggers hears of
+// members by it, so it waits for nobody.
 func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
-	minute := time.NewTicker(time.Minute)
-	defer minute.Stop()
+	var asking sync.WaitGroup
+	asking.Go(func() { p.inquire(ctx) })
+	defer asking.Wait()
 	soon := time.NewTicker(turnEvery)
 	defer soon.Stop()
-	p.renewSoon(ctx)
 	changed, members := p.member.Watch(), p.gossip.Watch() // each is replaced only when it was heard, so that nothing is missed
 	for {
 		p.rekey()
@@ -36,6 +38,22 @@ func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
 			p.bell.ring()
 		case <-soon.C:
 			p.turnKeys()
+		}
+	}
+}
+
+// inquire asks other nodes for what this one lacks, until ctx ends. Those it asks may be dead or out of reach, which takes seconds to find out.
+func (p *pool) inquire(ctx context.Context) {
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	soon := time.NewTicker(turnEvery)
+	defer soon.Stop()
+	p.renewSoon(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-soon.C:
 			p.alone(ctx)
 		case node := <-p.words.ask:
 			if err := p.words.learn(ctx, node); err != nil {
@@ -48,7 +66,7 @@ func (p *pool) keep(ctx context.Context, save func([]store.Op) error) error {
 	}
 }
 
-// rekey makes gossip use the keys it should. An old key ends by time, so this is also asked for every minute.
+// rekey makes gossip use the keys it should. An old key ends by time, so this is also asked for every few seconds.
 func (p *pool) rekey() {
 	if err := p.gossip.Rekey(p.member.Keys().At(time.Now())); err != nil {
 		p.log.Error("the keys of gossip cannot be changed", "err", err)

@@ -41,10 +41,10 @@ type pool struct {
 	bell    bell
 	meta    cluster.Meta // to begin with
 	turning time.Time    // since when a staged key waits; keep's own
-	asked   time.Time    // when it last asked others because gossip showed nobody; keep's own
+	asked   time.Time    // when it last asked others because gossip showed nobody; inquire's own
 	log     *slog.Logger
 
-	patience time.Duration // until it asks again; keep's own
+	patience time.Duration // until it asks again; inquire's own
 	once     sync.Once
 }
 

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +18,7 @@ import (
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/cluster/peer"
+	"mayfly/store"
 )
 
 // founder is the first node of a cluster as far as the authority's statements are concerned: nothing runs.
@@ -125,6 +129,42 @@ func TestWhatTheAuthoritySaysIsAskedFor(t *testing.T) {
 		if err := f.words.Merge("new", further.bytes()); err != nil || f.words.asked() != "new" {
 			t.Errorf("%s: somebody who has heard more is not asked, %v", step.what, err)
 		}
+	}
+}
+
+// A node that accepts connections and says nothing is asked what the authority says. Meanwhile somebody is shut out, and that takes effect.
+func TestWhoDoesNotAnswerHoldsUpNothing(t *testing.T) {
+	f := founded(t, cut)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	victim := other(t)
+	f.known.saw(map[string]whereabouts{"silent": {Calls: silent.Addr().String()}, victim: {Calls: "127.0.0.1:1"}})
+	ctx, stop := context.WithCancel(t.Context())
+	saved, ended := make(chan struct{}, 10), make(chan error, 1)
+	go func() {
+		ended <- f.keep(ctx, func([]store.Op) error {
+			saved <- struct{}{}
+			return nil
+		})
+	}()
+	f.words.ask <- "silent"
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.a.Revoke(victim); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-saved:
+	case <-time.After(1500 * time.Millisecond): // half of what an attempt to connect may take
+		t.Error("it is not forgotten who was shut out, while somebody does not answer")
+	}
+	stop()
+	if err := errors.Join(conn.Close(), silent.Close(), <-ended); err != nil {
+		t.Error(err)
 	}
 }
 
