@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,12 +48,30 @@ type far struct {
 	server  *admin.Server
 	address string // HOST:PORT
 	id      string // of the node
-	said    *bytes.Buffer
+	said    *spoken
+}
+
+// spoken is what the server logged. It logs handshakes that fail after the client knows.
+type spoken struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *spoken) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 func afar(t *testing.T) *far {
 	t.Helper()
-	f := &far{Agent: fake(), Authority: newAuthority(t), said: &bytes.Buffer{}}
+	f := &far{Agent: fake(), Authority: newAuthority(t), said: &spoken{}}
 	var err error
 	f.tokens, err = admin.OpenTokens(filepath.Join(t.TempDir(), "tokens.json"), f.Pin, time.Now)
 	if err != nil {

@@ -111,24 +111,30 @@ func (s *Server) pause(w http.ResponseWriter, r *http.Request) {
 	answer(w, f, err)
 }
 
+// received reads a request with a module when it is its turn: few modules are held at once. leave ends the turn; with an error it has ended.
+func (s *Server) received(w http.ResponseWriter, r *http.Request, req any) (module []byte, leave func(), err error) {
+	if leave, err = enter(r.Context(), s.modules, true); err != nil {
+		return nil, nil, err
+	}
+	if module, err = s.readModule(w, r, req); err != nil {
+		leave()
+	}
+	return module, leave, err
+}
+
 // deploy reads the module before it answers, then says how far it got until it is done.
 func (s *Server) deploy(w http.ResponseWriter, r *http.Request) {
 	if s.backend.Functions == nil {
 		fail(w, unsupported("functions"))
 		return
 	}
-	leave, err := enter(r.Context(), s.modules, true)
+	var req DeployRequest
+	module, leave, err := s.received(w, r, &req)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	defer leave()
-	var req DeployRequest
-	module, err := s.readModule(w, r, &req)
-	if err != nil {
-		fail(w, err)
-		return
-	}
 	d, err := req.deployment(module)
 	if err == nil && !req.AllowNewPermissions {
 		err = s.permitted(r.Context(), &d)
@@ -175,18 +181,13 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
 		fail(w, unsupported("dry run"))
 		return
 	}
-	leave, err := enter(r.Context(), s.modules, true)
+	var req DryRunRequest
+	module, leave, err := s.received(w, r, &req)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	defer leave()
-	var req DryRunRequest
-	module, err := s.readModule(w, r, &req)
-	if err != nil {
-		fail(w, err)
-		return
-	}
 	d, events, err := req.trial(module, time.Now())
 	if err != nil {
 		fail(w, err)

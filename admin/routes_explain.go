@@ -76,18 +76,13 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
 	if !offers(w, "plans", s.backend.Functions != nil) {
 		return
 	}
-	leave, err := enter(r.Context(), s.modules, true)
+	var req DeployRequest
+	module, leave, err := s.received(w, r, &req)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	defer leave()
-	var req DeployRequest
-	module, err := s.readModule(w, r, &req)
-	if err != nil {
-		fail(w, err)
-		return
-	}
 	d, err := req.deployment(module)
 	if err != nil {
 		fail(w, err)

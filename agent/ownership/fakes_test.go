@@ -64,6 +64,13 @@ func newBroker() *broker {
 	}
 }
 
+// silence makes claims vanish, or no longer.
+func (b *broker) silence(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mute = on
+}
+
 func (b *broker) connect(id string) (c *conn, present bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -434,6 +441,20 @@ func (s *site) sees(ok bool, viewers []string, others ...string) {
 			}
 		}
 	})
+}
+
+// sight makes two groups of nodes see each other, or not.
+func (s *site) sight(ok bool, one, two []string) {
+	s.sees(ok, one, two...)
+	s.sees(ok, two, one...)
+}
+
+// lossless ends a flow that must not have lost anything.
+func (s *site) lossless(stop func() (sent, lost, twice int)) {
+	s.t.Helper()
+	if sent, lost, _ := stop(); lost != 0 || sent == 0 {
+		s.t.Errorf("%d sent, %d lost", sent, lost)
+	}
 }
 
 func (s *site) ids() []string {

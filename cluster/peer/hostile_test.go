@@ -105,80 +105,13 @@ func TestSlowAnswer(t *testing.T) {
 	}
 }
 
-// hole passes connections on until it swallows everything: what a node is like whose cable was pulled.
-type hole struct {
-	ln      net.Listener
-	mu      sync.Mutex
-	swallow bool
-	open    []net.Conn
-}
-
-func (s *site) hole(t testing.TB, node string) *hole {
-	t.Helper()
-	to, _ := s.resolve(node)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hole{ln: ln}
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			h.mu.Lock()
-			h.open = append(h.open, in, out)
-			h.mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				group.Go(func() { h.carry(pair[0], pair[1]) })
-			}
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		h.mu.Lock()
-		for _, c := range h.open {
-			_ = c.Close()
-		}
-		h.mu.Unlock()
-		group.Wait()
-	})
-	s.at(node, ln.Addr().String())
-	return h
-}
-
-func (h *hole) carry(to, from net.Conn) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			_ = to.Close()
-			return
-		}
-		h.mu.Lock()
-		swallow := h.swallow
-		h.mu.Unlock()
-		if swallow {
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
 // A node that is silently gone is noticed within seconds, whatever the deadline of the call.
 func TestDeadPeerIsNoticed(t *testing.T) {
 	s := newSite(t)
 	s.serve(t, "b", Doors{Exec: exec(echo)}, Limits{})
-	h := s.hole(t, "b")
+	to, _ := s.resolve("b")
+	cable := newRelay(t, to)
+	s.at("b", cable.ln.Addr().String())
 	p := NewPeers(Config{
 		TLS: s.clientTLS(s.ca.certificate(t, "a")), NodeOf: nodeOf, Resolve: s.resolve, Ping: 200 * time.Millisecond, Connect: 500 * time.Millisecond,
 	}, quietLog())
@@ -186,9 +119,7 @@ func TestDeadPeerIsNoticed(t *testing.T) {
 	if _, err := invoke(t, p, "b", callOf("1")); err != nil {
 		t.Fatal(err)
 	}
-	h.mu.Lock()
-	h.swallow = true
-	h.mu.Unlock()
+	cable.swallow.Store(true)
 	c := callOf("2")
 	c.Deadline = time.Now().Add(time.Minute)
 	began := time.Now()
@@ -197,9 +128,7 @@ func TestDeadPeerIsNoticed(t *testing.T) {
 	if took := time.Since(began); took > 20*time.Second { // 0.2 s, the answer's 3 s, one attempt to connect; and a busy machine
 		t.Errorf("it took %v", took)
 	}
-	h.mu.Lock()
-	h.swallow = false
-	h.mu.Unlock()
+	cable.swallow.Store(false)
 	eventually(t, "it is back", func() bool {
 		_, err := invoke(t, p, "b", callOf("3"))
 		return err == nil

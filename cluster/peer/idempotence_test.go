@@ -3,7 +3,6 @@ package peer
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -15,79 +14,6 @@ import (
 	"mayfly/function"
 )
 
-// cuttable is a link between a client and a server whose way back can be cut: what the server says is lost.
-type cuttable struct {
-	ln  net.Listener
-	to  string
-	mu  sync.Mutex
-	all []net.Conn
-	cut atomic.Int64 // replies of at least so many bytes are lost, and the connection with them; 0 = none
-}
-
-func newCuttable(t testing.TB, to string) *cuttable {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cuttable{ln: ln, to: to}
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			c.mu.Lock()
-			c.all = append(c.all, in, out)
-			c.mu.Unlock()
-			group.Go(func() { c.carry(out, in, false) })
-			group.Go(func() { c.carry(in, out, true) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		c.breakAll()
-		group.Wait()
-	})
-	return c
-}
-
-func (c *cuttable) breakAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, x := range c.all {
-		_ = x.Close()
-	}
-	c.all = nil
-}
-
-func (c *cuttable) carry(to, from net.Conn, back bool) {
-	defer to.Close()
-	defer from.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		if lose := c.cut.Load(); back && lose > 0 && int64(n) >= lose {
-			c.cut.Store(0)
-			return
-		}
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 // The reply is lost with its connection. The second try, over a new one, gets the result of the run there was. [N2]
 func TestLostReplyRunsOnce(t *testing.T) {
 	s := newSite(t)
@@ -97,7 +23,7 @@ func TestLostReplyRunsOnce(t *testing.T) {
 		return &function.Result{Response: &function.Response{Data: append(make([]byte, 9000), strconv.FormatInt(n, 10)...)}}, nil
 	})}, Limits{})
 	b, _ := s.resolve("b")
-	link := newCuttable(t, b)
+	link := newRelay(t, b)
 	s.at("b", link.ln.Addr().String())
 	p := s.peers(t, "a")
 	for i := range 20 {
@@ -130,7 +56,7 @@ func TestConnectionLostMidRun(t *testing.T) {
 		return &function.Result{Failure: "x"}, ctx.Err()
 	})}, Limits{})
 	b, _ := s.resolve("b")
-	link := newCuttable(t, b)
+	link := newRelay(t, b)
 	s.at("b", link.ln.Addr().String())
 	p := s.peers(t, "a")
 	done := make(chan error, 1)

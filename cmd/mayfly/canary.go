@@ -68,18 +68,10 @@ func canaryStatus(a *app) *cobra.Command {
 		Long:    "How the version on trial does on this node beside the deployed one, what other nodes say, and what it waits for.",
 		Example: "  mayfly canary status overheat -o json",
 	}
-	out := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := a.client.Canary(cmd.Context(), args[0])
-		if err != nil {
-			return a.noSuch(cmd, args[0], err)
-		}
-		return one(a, *out, view[admin.Canary]{
-			name:   func(c admin.Canary) string { return c.Function },
-			detail: func(w io.Writer, c admin.Canary, _ bool) { a.canaryDetail(w, c) },
-		}, c)
-	}
-	return cmd
+	return showing(a, cmd, (*admin.Client).Canary, a.noSuch, view[admin.Canary]{
+		name:   func(c admin.Canary) string { return c.Function },
+		detail: func(w io.Writer, c admin.Canary, _ bool) { a.canaryDetail(w, c) },
+	})
 }
 
 func (a *app) canaryDetail(w io.Writer, c admin.Canary) {
@@ -115,11 +107,9 @@ func canaryEnd(a *app, promote bool) *cobra.Command {
 		if err != nil {
 			return a.noSuch(cmd, args[0], err)
 		}
-		nodes := ""
-		if spread > 0 {
-			if nodes, err = a.awaitNodes(cmd.Context(), f, spread); err != nil {
-				return err
-			}
+		nodes, err := a.awaitNodes(cmd.Context(), f, spread)
+		if err != nil {
+			return err
 		}
 		a.note("%s is %s for all events%s", escape(f.Name), escape(orElse(f.Version, f.Digest)), nodes)
 		return nil

@@ -88,7 +88,7 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 		f, err = a.await(ctx, f, o.timeout)
 	}
 	nodes := ""
-	if err == nil && o.spread > 0 && !o.dryRun {
+	if err == nil && !o.dryRun {
 		nodes, err = a.awaitNodes(ctx, f, o.spread)
 	}
 	a.progress("")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -100,16 +101,24 @@ func fnShow(a *app) *cobra.Command {
 		Long:    "Show one function: state and why, triggers, counters, last error; with -o wide also its manifest.",
 		Example: "  mayfly fn show overheat",
 	}
+	return showing(a, cmd, (*admin.Client).Function, a.noSuch, functionView(a))
+}
+
+// showing makes cmd show what has the name it is given; missed says what to do when there is none.
+func showing[T any](a *app, cmd *cobra.Command, get func(*admin.Client, context.Context, string) (T, error), missed unfound, v view[T]) *cobra.Command {
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.client.Function(cmd.Context(), args[0])
+		found, err := get(a.client, cmd.Context(), args[0])
 		if err != nil {
-			return a.noSuch(cmd, args[0], err)
+			return missed(cmd, args[0], err)
 		}
-		return one(a, *out, functionView(a), f)
+		return one(a, *out, v, found)
 	}
 	return cmd
 }
+
+// unfound makes of an error about a name one that suggests another.
+type unfound func(cmd *cobra.Command, name string, err error) error
 
 func fnRemove(a *app) *cobra.Command {
 	cmd := &cobra.Command{

@@ -62,11 +62,9 @@ it was permitted when it was deployed.`,
 		if err != nil {
 			return a.noSuch(cmd, args[0], err)
 		}
-		nodes := ""
-		if spread > 0 {
-			if nodes, err = a.awaitNodes(cmd.Context(), f, spread); err != nil {
-				return err
-			}
+		nodes, err := a.awaitNodes(cmd.Context(), f, spread)
+		if err != nil {
+			return err
 		}
 		a.note("%s is %s again%s", escape(f.Name), escape(orElse(f.Version, f.Digest)), nodes)
 		return one(a, *out, a.deployedView(), f)

@@ -111,15 +111,7 @@ func nodesShow(a *app) *cobra.Command {
 		Use: "show NODE", Short: "Show one node", Args: arguments("NODE"), ValidArgsFunction: a.nodeNames,
 		Long: "Show one node: state and why, load, labels, what it owns.", Example: "  mayfly nodes show gate",
 	}
-	out := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		m, err := a.client.Node(cmd.Context(), args[0])
-		if err != nil {
-			return a.noNode(cmd, args[0], err)
-		}
-		return one(a, *out, a.memberView(), m)
-	}
-	return cmd
+	return showing(a, cmd, (*admin.Client).Node, a.noNode, a.memberView())
 }
 
 func nodesLabel(a *app) *cobra.Command {

@@ -11,8 +11,12 @@ import (
 	"mayfly/function"
 )
 
-// awaitNodes waits until every live node has f and returns " on N of N nodes", or nothing where the node is alone.
+// awaitNodes waits until every live node has f and returns " on N of N nodes", or nothing where the node is alone. Without a timeout it
+// does not wait.
 func (a *app) awaitNodes(ctx context.Context, f admin.Function, timeout time.Duration) (string, error) {
+	if timeout == 0 {
+		return "", nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)

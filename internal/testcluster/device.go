@@ -171,16 +171,36 @@ func (f *Flow) Owner() string {
 	return f.results[len(f.results)-1].node
 }
 
-// Successor returns the first node but one that had a result after a moment, and when.
-func (f *Flow) Successor(of string, after time.Time) (node string, at time.Time) {
+// after returns when the first result came after a moment that is of another node than that; the zero time when none has.
+func (f *Flow) after(began time.Time, node string) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, x := range f.results {
-		if x.node != of && x.at.After(after) {
-			return x.node, x.at
+		if x.node != node && x.at.After(began) {
+			return x.at
 		}
 	}
-	return "", time.Time{}
+	return time.Time{}
+}
+
+// Successor returns how long after a moment the first result of another node than that came. It fails the test when none comes.
+func (s *Site) Successor(f *Flow, of *Node, began time.Time) time.Duration {
+	s.t.Helper()
+	s.Until("another node has the trigger", 2*time.Minute, func() bool { return !f.after(began, of.Name).IsZero() })
+	return f.after(began, of.Name).Sub(began)
+}
+
+// KillOwner kills the node that has a flow's trigger, and returns how long it took until the next result came of another. It returns when
+// the killed node is back, and may own something again.
+func (s *Site) KillOwner(f *Flow) time.Duration {
+	s.t.Helper()
+	owner, began := s.Named(f.Owner()), time.Now()
+	owner.Kill()
+	took := s.Successor(f, owner, began)
+	owner.Revive()
+	s.Until("everybody sees everybody", 5*time.Minute, s.Whole)
+	time.Sleep(90 * time.Second)
+	return took
 }
 
 // Echo is the guest for flows: what it gets it publishes under out/, with the name of its node.

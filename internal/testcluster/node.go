@@ -108,6 +108,18 @@ func (s *Site) Whole() bool {
 	return true
 }
 
+// Named returns the node of that name, which there must be.
+func (s *Site) Named(name string) *Node {
+	s.t.Helper()
+	for _, n := range s.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	s.t.Fatalf("there is no node %q", name)
+	return nil
+}
+
 func (n *Node) running() bool {
 	select {
 	case <-n.done:

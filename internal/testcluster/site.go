@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,21 @@ type Site struct {
 	alone map[netip.Addr]bool
 	side  func(netip.Addr) int
 	last  int // of the devices' ports
+}
+
+// Disk makes a directory for a site's disks that ends with the test: in memory where there is some, because what dozens of agents sync on
+// one disk takes longer than all else they do.
+func Disk(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "testcluster-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // Epoch is when a site begins: agents take an earlier time for a clock that is not set.

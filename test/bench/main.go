@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
@@ -14,6 +13,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"mayfly/internal/figures"
 )
 
 // row is one figure. Ratio is value / baseline where there is a baseline; Target says what OK means.
@@ -110,14 +111,7 @@ func (b *bench) finish(out string) error {
 		}
 	}
 	fmt.Printf("\n%d figures, %d miss their target; all are in %s\n", len(b.rows), missed, out)
-	text, err := json.MarshalIndent(b.rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(out, append(text, '\n'), 0o644)
+	return figures.Write(out, b.rows)
 }
 
 // limit is what a figure has to hold. Zero fields are not asked for.

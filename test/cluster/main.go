@@ -12,7 +12,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
@@ -24,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"mayfly/internal/figures"
 	"mayfly/test/cluster/lan"
 )
 
@@ -114,18 +114,7 @@ func run(o options) (failed int, err error) {
 		}
 	}
 	fmt.Printf("\n%d cases, %d failed; the figures are in %s\n", len(rows), failed, o.out)
-	return failed, write(o.out, rows)
-}
-
-func write(file string, rows []result) error {
-	text, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return failed, figures.Write(o.out, rows)
 }
 
 // ordeal is one case.

@@ -50,7 +50,7 @@ func simulateCatalog(t *testing.T, n int) []row {
 	r.at("of it for catalogs that call each other", float64(called-calls)/per, "B/s", 10)
 
 	away := 10 * time.Minute
-	if n >= 1000 {
+	if n >= large {
 		away = 3 * time.Minute
 	}
 	heal := 60.0

@@ -1,19 +1,18 @@
 // Command sim measures clusters of many nodes in virtual time, on links that lose one packet in twenty and take 20 to 40 ms, and
-// writes the figures to out/sim.json. Nodes are whole members with encryption; what is not simulated is their machine. Minutes of
-// the simulation take half a minute of processor time for 100 nodes and minutes for 300; give 1,000 a long break.
+// writes the figures to out/sim.json. Nodes are whole members with encryption, members with catalogs, and up to 100 whole agents; what is
+// not simulated is their machine. Minutes of the simulation take half a minute of processor time for 100 members and minutes for 300; give
+// 1,000 a quarter of an hour for each of its parts.
 //
 // It measures what more frequent probes bring to small sites, and the load of placement, in a model of 50 nodes that is driven by the
 // real decisions; see model.go.
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
@@ -26,6 +25,7 @@ import (
 
 	"mayfly/cluster"
 	"mayfly/cluster/clustertest"
+	"mayfly/internal/figures"
 	"mayfly/internal/simnet"
 )
 
@@ -51,7 +51,7 @@ func main() {
 	debug.SetGCPercent(gcAt) // so many nodes in one process make much garbage and hold little
 	debug.SetMemoryLimit(gcLimit)
 	sizes := flag.String("sizes", "30,100,300", "numbers of nodes, separated by commas")
-	parts := flag.String("parts", "members,catalog,small,placement", "what to measure, separated by commas; the first two in every size")
+	parts := flag.String("parts", "members,catalog,agents,small,placement", "what to measure, separated by commas; the first three in every size, agents in those up to 100")
 	out := flag.String("out", "out/sim.json", "where the figures go")
 	profile := flag.String("cpuprofile", "", "where a profile of the processor time goes, if anywhere")
 	flag.Parse()
@@ -104,6 +104,9 @@ func run(t *testing.T, sizes, parts, out string) error {
 		if slices.Contains(of, "catalog") {
 			simulated(simulateCatalog, n)
 		}
+		if slices.Contains(of, "agents") && n <= agentsMost {
+			simulated(simulateAgents, n)
+		}
 		fmt.Printf("%d nodes took %v of real time\n", n, time.Since(began).Round(time.Second))
 	}
 	if slices.Contains(of, "small") {
@@ -112,7 +115,7 @@ func run(t *testing.T, sizes, parts, out string) error {
 	if slices.Contains(of, "placement") {
 		rows = append(rows, placements()...)
 	}
-	if err := write(out, rows); err != nil {
+	if err := figures.Write(out, rows); err != nil {
 		return err
 	}
 	for _, r := range rows {
@@ -121,17 +124,6 @@ func run(t *testing.T, sizes, parts, out string) error {
 		}
 	}
 	return nil
-}
-
-func write(out string, rows []row) error {
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(out, append(b, '\n'), 0o644)
 }
 
 // report collects the figures of one size and prints them as they come.
@@ -177,7 +169,10 @@ func processor() time.Duration {
 // ten to twenty-four times, and ten fit into a packet.
 func settled(n int) time.Duration { return time.Minute + time.Duration(n)*400*time.Millisecond }
 
-// idleWindow is how long to look at idle nodes: about ten minutes, and a whole number of the times between two exchanges of states, which
+// large is from how many nodes on less time is simulated.
+const large = 1000
+
+// idleWindow is how long to look at idle nodes: about ten minutes, seven and a half of a large site, and a whole number of the times between two exchanges of states, which
 // grow with the number of members. Nodes that started together exchange at about the same time, so that any other window has some too
 // many or too few.
 func idleWindow(n int) time.Duration {
@@ -187,6 +182,9 @@ func idleWindow(n int) time.Duration {
 	}
 	if n > 32 { // as memberlist stretches it
 		every *= time.Duration(math.Ceil(math.Log2(float64(n))-math.Log2(32)) + 1)
+	}
+	if n >= large {
+		return every
 	}
 	return every * ((10*time.Minute + every - 1) / every)
 }
@@ -217,7 +215,7 @@ func simulate(t *testing.T, n int) []row {
 	if n > 30 {
 		heal = 180
 	}
-	if n >= 1000 {
+	if n >= large {
 		away = 3 * time.Minute
 	}
 	r.at(fmt.Sprintf("whole again after a partition of %v", away), s.Heal(away, 10*time.Minute).Seconds(), "s", heal)

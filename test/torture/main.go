@@ -10,17 +10,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"syscall"
 	"time"
+
+	"mayfly/internal/figures"
 )
 
 // options are what the command line says.
@@ -103,18 +103,7 @@ func run(o options) (failed int, err error) {
 		w.seed++
 	}
 	fmt.Printf("\n%d cases, %d failed; the figures are in %s\n", len(rows), failed, o.out)
-	return failed, write(o.out, rows)
-}
-
-func write(file string, rows []result) error {
-	text, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return failed, figures.Write(o.out, rows)
 }
 
 // torment is one case.
