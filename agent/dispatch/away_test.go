@@ -59,22 +59,8 @@ func newTown(t *testing.T, n int, g guest, change func(*function.Manifest, *Rout
 func newTownOfWindow(t *testing.T, window, n int, g guest, change func(*function.Manifest, *Route)) *town {
 	t.Helper()
 	w := &town{t: t, slots: townSlots, latency: 2 * time.Millisecond, window: window, houses: map[string]*house{}, cut: map[string]error{}, lost: map[string]bool{}, draining: map[string]bool{}}
-	w.fn = &function.Function{Version: 7, Module: function.Digest{1}, Manifest: function.Manifest{
-		Name: "f", Limits: function.Limits{Timeout: time.Second, Concurrency: 4},
-		Retry: function.RetryPolicy{MaxAttempts: 3, BackoffMin: 100 * time.Millisecond, BackoffMax: time.Second},
-		State: function.StatePolicy{Scope: function.ScopeNone},
-	}}
-	pattern, err := event.ParsePattern("in/#")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.route = &Route{
-		Function: "f", Trigger: "mqtt[0]", Source: "s", Pattern: pattern,
-		Order: func(ev *event.Event) (string, bool) { return ev.Topic, true },
-	}
-	if change != nil {
-		change(&w.fn.Manifest, w.route)
-	}
+	w.fn, w.route = routed(t, change)
+	w.fn.Version, w.fn.Module = 7, function.Digest{1}
 	for i := range n {
 		w.order = append(w.order, string(rune('a'+i)))
 	}
@@ -85,12 +71,7 @@ func newTownOfWindow(t *testing.T, window, n int, g guest, change func(*function
 }
 
 func (w *town) build(name string, g guest) *house {
-	h := &house{name: name, town: w, bench: &bench{
-		t: w.t, store: newMemStore(), journal: &memJournal{entries: map[uint64]*journal.Entry{}},
-		outbox: &memOutbox{ready: map[outbox.Ticket][]event.Message{}}, done: &receipts{all: map[string]triggers.Settlement{}},
-		fn: w.fn, route: w.route,
-	}}
-	w.t.Cleanup(func() { close(h.store.dones) })
+	h := &house{name: name, town: w, bench: stations(w.t, w.fn, w.route)}
 	local := func(call *function.Call, res *function.Result) error {
 		h.mu.Lock()
 		h.ran++
@@ -101,12 +82,7 @@ func (w *town) build(name string, g guest) *house {
 		Local: guest(local), Store: h.store, Journal: h.journal, Loader: h.journal, Graves: h.journal, Outbox: h.outbox,
 		View: h, Observer: h, Peers: h.peer, Probe: h.probe, Log: slog.New(slog.DiscardHandler),
 	})
-	h.d.Deploy([]*function.Function{h.fn}, []*Route{h.route})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- h.d.Run(ctx) }()
-	h.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	w.t.Cleanup(func() { h.stop() })
+	h.run()
 	return h
 }
 

@@ -33,12 +33,16 @@ type bench struct {
 
 func newBench(t *testing.T, g guest, change func(*function.Manifest, *Route)) *bench {
 	t.Helper()
-	b := &bench{
-		t: t, store: newMemStore(), journal: &memJournal{entries: map[uint64]*journal.Entry{}},
-		outbox: &memOutbox{ready: map[outbox.Ticket][]event.Message{}},
-		done:   &receipts{all: map[string]triggers.Settlement{}},
-	}
-	b.fn = &function.Function{Manifest: function.Manifest{
+	fn, route := routed(t, change)
+	b := stations(t, fn, route)
+	b.start(g)
+	return b
+}
+
+// routed is function f with the route of in/# in the order of topics, changed as a test wants them.
+func routed(t *testing.T, change func(*function.Manifest, *Route)) (*function.Function, *Route) {
+	t.Helper()
+	fn := &function.Function{Manifest: function.Manifest{
 		Name: "f", Limits: function.Limits{Timeout: time.Second, Concurrency: 4},
 		Retry: function.RetryPolicy{MaxAttempts: 3, BackoffMin: 100 * time.Millisecond, BackoffMax: time.Second},
 		State: function.StatePolicy{Scope: function.ScopeNone},
@@ -47,15 +51,25 @@ func newBench(t *testing.T, g guest, change func(*function.Manifest, *Route)) *b
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.route = &Route{
+	route := &Route{
 		Function: "f", Trigger: "mqtt[0]", Source: "s", Pattern: pattern,
 		Order: func(ev *event.Event) (string, bool) { return ev.Topic, true },
 	}
 	if change != nil {
-		change(&b.fn.Manifest, b.route)
+		change(&fn.Manifest, route)
+	}
+	return fn, route
+}
+
+// stations are fakes around a dispatcher that is yet to be made.
+func stations(t *testing.T, fn *function.Function, route *Route) *bench {
+	b := &bench{
+		t: t, store: newMemStore(), journal: &memJournal{entries: map[uint64]*journal.Entry{}},
+		outbox: &memOutbox{ready: map[outbox.Ticket][]event.Message{}},
+		done:   &receipts{all: map[string]triggers.Settlement{}},
+		fn:     fn, route: route,
 	}
 	t.Cleanup(func() { close(b.store.dones) }) // the last of all
-	b.start(g)
 	return b
 }
 
@@ -64,6 +78,11 @@ func (b *bench) start(g guest) {
 		Local: g, Store: b.store, Journal: b.journal, Loader: b.journal, Graves: b.journal, Outbox: b.outbox,
 		View: alone{}, Observer: quiet{}, Log: slog.New(slog.DiscardHandler),
 	})
+	b.run()
+}
+
+// run lets the dispatcher run until stop is called or the test ends.
+func (b *bench) run() {
 	b.d.Deploy([]*function.Function{b.fn}, []*Route{b.route})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
