@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"mayfly/agent/outbox"
 	"mayfly/agent/placement"
 	"mayfly/event"
 	"mayfly/function"
