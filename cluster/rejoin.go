@@ -41,17 +41,21 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist, moved
 		if here.on() {
 			c.insist(ctx, list)
 		}
-		switch missing := c.peers.missing(c.view.has); {
-		case why == woken:
+		switch why {
+		case woken:
 			// Whom we believe to be live may have given us up: ask one of those too.
-			c.joinSome(ctx, list, rejoinFirst, append(missing, c.peers.missing(nobody)...))
-		case why == returned && len(missing) > 0:
+			c.joinSome(ctx, list, rejoinFirst, append(c.peers.missing(c.view.has), c.peers.missing(nobody)...))
+		case returned:
 			// Some came back and others did not: those we live with may know them. A full exchange is sooner here
 			// than its turn, which is a minute away, six at 300 members.
-			c.joinSome(ctx, list, 1, c.peers.missing(func(name string) bool { return !c.view.has(name) }))
-			c.joinSome(ctx, list, 1, missing)
-		case rand.Float64() < rejoinOdds/float64(c.view.count()):
-			c.joinSome(ctx, list, 1, missing)
+			if missing := c.peers.missing(c.view.has); len(missing) > 0 {
+				c.joinSome(ctx, list, 1, c.peers.missing(func(name string) bool { return !c.view.has(name) }))
+				c.joinSome(ctx, list, 1, missing)
+			}
+		case due:
+			if rand.Float64() < rejoinOdds/float64(c.view.count()) {
+				c.joinSome(ctx, list, 1, c.peers.missing(c.view.has))
+			}
 		}
 		if time.Since(saved) >= saveEvery {
 			all := time.Since(savedAll) >= saveAlways
