@@ -81,6 +81,7 @@ type Config struct {
 	Window     int           // in-flight window the brokers are assumed to have; default 20
 	Dedupe     time.Duration // how long the id of a handled event is remembered; default 24 h
 	Away       int           // calls at once that run on peers, over all of them; default 256
+	Unmetered  bool          // what runs cost is not counted: there is no usage then, and it is for measuring what counting costs
 	Patience   time.Duration // how long a peer's call waits for a slot here, and ours for one there; default 1 s
 }
 

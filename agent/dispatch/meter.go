@@ -1,5 +1,23 @@
 package dispatch
 
+import (
+	"time"
+
+	"mayfly/function"
+)
+
+// meter counts what a run cost.
+func (c *Counters) meter(u *function.Usage, run time.Duration) {
+	c.RunNanos.Add(int64(run))
+	c.CPUNanos.Add(int64(u.CPU))
+	c.MemoryTime.Add(int64(float64(u.Memory) * float64(run) / float64(time.Millisecond)))
+	if u.Cold {
+		c.Cold.Add(1)
+	}
+	c.BytesIn.Add(u.BytesIn)
+	c.BytesOut.Add(u.BytesOut)
+}
+
 // Counters returns what each function has counted, of all that are deployed or have events. A function that comes back after it was gone has
 // other counters.
 func (d *Dispatcher) Counters() map[string]*Counters {

@@ -227,15 +227,9 @@ func (d *Dispatcher) prepare(w *worker, t *task, now time.Time) {
 func (d *Dispatcher) account(w *worker, t *task, run time.Duration) {
 	res := &w.res
 	w.rec.Run, w.rec.CPU, w.rec.Memory, w.rec.Cold = run, res.Usage.CPU, res.Usage.Memory, res.Usage.Cold
-	s := &t.unit.stats
-	s.RunNanos.Add(int64(run))
-	s.CPUNanos.Add(int64(res.Usage.CPU))
-	s.MemoryTime.Add(int64(float64(res.Usage.Memory) * float64(run) / float64(time.Millisecond)))
-	if res.Usage.Cold {
-		s.Cold.Add(1)
+	if !d.cfg.Unmetered {
+		t.unit.stats.meter(&res.Usage, run)
 	}
-	s.BytesIn.Add(res.Usage.BytesIn)
-	s.BytesOut.Add(res.Usage.BytesOut)
 	if t.trace != nil {
 		*t.trace = *res
 		t.trace.Publishes, t.trace.Writes, t.trace.Log = slices.Clone(res.Publishes), slices.Clone(res.Writes), slices.Clone(res.Log)

@@ -44,7 +44,7 @@ type group struct {
 }
 
 func main() {
-	only := flag.String("only", "", "regular expression of the groups to run: sandbox, router, start, disk, mqtt, latency, gateway, soak")
+	only := flag.String("only", "", "regular expression of the groups to run: sandbox, router, metering, start, disk, mqtt, latency, gateway, soak")
 	out := flag.String("out", "out/bench.json", "where the figures go")
 	flag.Parse()
 	log.SetFlags(0)
@@ -69,6 +69,7 @@ func run(only, out string) error {
 	groups := []group{
 		{"sandbox", (*bench).sandbox},
 		{"router", (*bench).router},
+		{"metering", (*bench).metering},
 		{"start", (*bench).starts},
 		{"disk", (*bench).disk},
 		{"mqtt", (*bench).throughput},
