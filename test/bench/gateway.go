@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,54 +44,33 @@ func (b *bench) gateway() error {
 
 func (b *bench) closedLoop(doors []*door) error {
 	for _, conns := range pick(b, []int{32}, []int{1, 32, 128}) {
-		rate, p99, cpu, err := b.doorRounds(doors, pick(b, 5, 9), func(d *door) (load.Result, error) {
-			return load.Requests(b.ctx, d.web, conns, pick(b, 5_000, 10_000)*min(conns, 4)/4, 0)
-		})
+		r, err := b.requests(doors, pick(b, 9, 15), conns, pick(b, 5_000, 10_000)*min(conns, 4)/4, 0)
 		if err != nil {
 			return err
 		}
 		name := fmt.Sprintf("%d connections", conns)
-		b.add(name+": requests a second", rate[mayfly], "/s", rate[plain], limit{ratioAtLeast: 0.8})
-		b.add(name+": p99", p99[mayfly], "ms", p99[plain], limit{ratioAtMost: 1.3})
-		b.add(name+": CPU per request", cpu[mayfly], "us", cpu[plain], limit{ratioAtMost: 2})
+		b.compare(name+": requests a second", "/s", r.versus(mayfly, plain, perSecond), limit{ratioAtLeast: 0.8})
+		b.compare(name+": p99", "ms", r.versus(mayfly, plain, p99), limit{ratioAtMost: 1.3})
+		b.compare(name+": CPU per request", "us", r.versus(mayfly, plain, cpuPerMessage), limit{ratioAtMost: 2})
 	}
 	return nil
 }
 
 func (b *bench) openLoop(doors []*door) error {
 	const rate = 2000
-	_, p99, _, err := b.doorRounds(doors, pick(b, 9, 21), func(d *door) (load.Result, error) { // short ones: other work comes in bursts
-		return load.Requests(b.ctx, d.web, 32, rate/2, rate)
-	})
+	r, err := b.requests(doors, pick(b, 9, 21), 32, rate/2, rate)
 	if err == nil {
-		b.add("2,000/s: p99", p99[mayfly], "ms", p99[plain], limit{ratioAtMost: 1.3})
+		b.compare("2,000/s: p99", "ms", r.versus(mayfly, plain, p99), limit{ratioAtMost: 1.3})
 	}
 	return err
 }
 
-// doorRounds measures the doors in turns and returns medians by name; the first round warms up and does not count.
-func (b *bench) doorRounds(doors []*door, n int, run func(*door) (load.Result, error)) (rate, p99, cpu map[string]float64, err error) {
-	rates, tails, cpus := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
-	for i := range n + 1 {
-		slices.Reverse(doors)
-		for _, d := range doors {
-			r, err := run(d)
-			if err != nil {
-				return nil, nil, nil, fmt.Errorf("%s: %w", d.name, err)
-			}
-			if i == 0 {
-				continue
-			}
-			rates[d.name] = append(rates[d.name], r.PerSecond)
-			tails[d.name] = append(tails[d.name], float64(r.P99.Nanoseconds())/1e6)
-			cpus[d.name] = append(cpus[d.name], float64(r.CPUPerMessage.Nanoseconds())/1e3)
-		}
-	}
-	rate, p99, cpu = map[string]float64{}, map[string]float64{}, map[string]float64{}
-	for name := range rates {
-		rate[name], p99[name], cpu[name] = median(rates[name]), median(tails[name]), median(cpus[name])
-	}
-	return rate, p99, cpu, nil
+// requests measures doors in turns with one load.
+func (b *bench) requests(doors []*door, n, conns, total, rate int) (rounds[load.Result], error) {
+	return turns(doors, n, func(d *door) (string, load.Result, error) {
+		r, err := load.Requests(b.ctx, d.web, conns, total, rate)
+		return d.name, r, err
+	})
 }
 
 func (b *bench) nativeDoor() (*door, error) {

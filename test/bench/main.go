@@ -17,13 +17,14 @@ import (
 	"mayfly/internal/figures"
 )
 
-// row is one figure. Ratio is value / baseline where there is a baseline; Target says what OK means.
+// row is one figure. Ratio is value / baseline where there is a baseline, in rounds the median of theirs; Target says what OK means.
 type row struct {
 	Name     string  `json:"name"`
 	Value    float64 `json:"value"`
 	Unit     string  `json:"unit"`
 	Baseline float64 `json:"baseline"`
 	Ratio    float64 `json:"ratio"`
+	Rounds   int     `json:"rounds,omitempty"` // value and baseline are medians of that many, 0 = it was measured once
 	Target   string  `json:"target"`
 	OK       bool    `json:"ok"`
 }
@@ -147,21 +148,30 @@ func (l limit) holds(r *row) bool {
 
 // add prints a figure and keeps it. baseline 0 = there is none.
 func (b *bench) add(name string, value float64, unit string, baseline float64, want limit) {
-	r := row{Name: name, Value: value, Unit: unit, Baseline: baseline, Target: want.String()}
+	r := row{Name: name, Value: value, Unit: unit, Baseline: baseline}
 	if baseline > 0 {
 		r.Ratio = value / baseline
 	}
-	r.OK = want.holds(&r)
-	b.rows = append(b.rows, r)
+	b.keep(&r, want)
+}
+
+// compare prints a figure that was measured beside its baseline in rounds, and keeps it.
+func (b *bench) compare(name, unit string, c comparison, want limit) {
+	b.keep(&row{Name: name, Value: c.value, Unit: unit, Baseline: c.baseline, Ratio: c.ratio, Rounds: c.rounds}, want)
+}
+
+func (b *bench) keep(r *row, want limit) {
+	r.Target, r.OK = want.String(), want.holds(r)
+	b.rows = append(b.rows, *r)
 	verdict := "ok"
 	if !r.OK {
 		verdict = "MISSED"
 	}
 	ratio := ""
 	if r.Ratio != 0 {
-		ratio = fmt.Sprintf("%.2f of %.4g", r.Ratio, baseline)
+		ratio = fmt.Sprintf("%.2f of %.4g", r.Ratio, r.Baseline)
 	}
-	fmt.Printf("  %-46s %12.4g %-8s %-20s %-32s %s\n", name, value, unit, ratio, r.Target, verdict)
+	fmt.Printf("  %-46s %12.4g %-8s %-20s %-32s %s\n", r.Name, r.Value, r.Unit, ratio, r.Target, verdict)
 }
 
 // pick returns the first in a short run, else the second.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -76,70 +77,83 @@ func deployed(b *bench, url string, qos byte, inFlight int) (int, func() error, 
 	return a.cmd.Process.Pid, a.stop, nil
 }
 
-// measure runs one subject at a fresh broker.
-func (b *bench) measure(s subject, qos byte, size, inFlight int, drive func(context.Context, load.Target) (load.Result, error)) (load.Result, error) {
+// side is a subject that is up, at a broker of its own.
+type side struct {
+	subject
+	target load.Target
+	stop   func() error
+}
+
+func (b *bench) side(s subject, qos byte, size, inFlight int) (*side, error) {
 	m, err := b.broker(inFlight)
 	if err != nil {
-		return load.Result{}, err
+		return nil, err
 	}
-	defer m.Kill()
 	pid, stop, err := s.start(b, m.URL(), qos, inFlight)
 	if err != nil {
-		return load.Result{}, fmt.Errorf("%s: %w", s.name, err)
+		m.Kill()
+		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	r, err := drive(b.ctx, load.Target{Broker: m.URL(), In: s.in, Out: s.out, QoS: qos, Size: size, PID: pid})
-	if stopErr := stop(); err == nil {
-		err = stopErr
-	}
-	if err == nil && qos > 0 && r.Lost > 0 {
-		err = fmt.Errorf("%s lost %d of %d QoS 1 messages", s.name, r.Lost, r.Sent)
-	}
-	return r, err
+	return &side{s, load.Target{Broker: m.URL(), In: s.in, Out: s.out, QoS: qos, Size: size, PID: pid}, func() error {
+		defer m.Kill()
+		return stop()
+	}}, nil
 }
 
-// rounds lets the subjects take turns, in changing order because other work on the machine comes and goes, and hands on what
-// came out.
-func (b *bench) rounds(n int, run func(who subject) error) error {
-	for i := range n {
-		turn := subjects()
-		if i%2 == 1 {
-			slices.Reverse(turn)
+// sides starts subjects at fresh brokers.
+func (b *bench) sides(all []subject, qos byte, size, inFlight int) (up []*side, stop func() error, err error) {
+	stop = func() (err error) {
+		for _, s := range up {
+			err = errors.Join(err, s.stop())
 		}
-		for _, who := range turn {
-			if err := run(who); err != nil {
-				return err
-			}
-		}
+		return err
 	}
-	return nil
+	for _, s := range all {
+		one, err := b.side(s, qos, size, inFlight)
+		if err != nil {
+			return nil, nil, errors.Join(err, stop())
+		}
+		up = append(up, one)
+	}
+	return up, stop, nil
 }
 
-// throughput compares messages a second and CPU per message in closed loops; medians of the rounds count.
+// answer measures subjects in turns with one load. At QoS 1 nothing may be lost.
+func (b *bench) answer(sides []*side, n int, drive func(context.Context, load.Target) (load.Result, error)) (rounds[load.Result], error) {
+	return turns(sides, n, func(s *side) (string, load.Result, error) {
+		r, err := drive(b.ctx, s.target)
+		if err == nil && s.target.QoS > 0 && r.Lost > 0 {
+			err = fmt.Errorf("lost %d of %d QoS 1 messages", r.Lost, r.Sent)
+		}
+		return s.name, r, err
+	})
+}
+
+// throughput compares messages a second and CPU per message in closed loops.
 func (b *bench) throughput() error {
-	fmt.Println("  mosquitto with set_tcp_nodelay true; the agent's sandbox and delivery promise included")
+	n := pick(b, 5, 9)
+	fmt.Printf("  mosquitto with set_tcp_nodelay true; the agent's sandbox and delivery promise included; %d rounds in turns\n", n)
 	type shape struct {
 		qos            byte
 		size, inFlight int
 	}
 	shapes := []shape{{1, 200, 64}, {1, 200, 512}, {1, 4096, 64}, {1, 4096, 512}, {0, 200, 64}, {0, 200, 512}, {0, 4096, 64}, {0, 4096, 512}}
 	for _, s := range pick(b, []shape{shapes[0], shapes[1], shapes[4]}, shapes) {
-		rate, cpu := map[string][]float64{}, map[string][]float64{}
-		err := b.rounds(pick(b, 1, 3), func(who subject) error {
-			r, err := b.measure(who, s.qos, s.size, s.inFlight, func(ctx context.Context, t load.Target) (load.Result, error) {
-				return load.Closed(ctx, t, s.inFlight, pick(b, 15_000, 30_000))
-			})
-			rate[who.name] = append(rate[who.name], r.PerSecond)
-			cpu[who.name] = append(cpu[who.name], float64(r.CPUPerMessage.Nanoseconds())/1000)
-			return err
-		})
+		sides, stop, err := b.sides(subjects(), s.qos, s.size, s.inFlight)
 		if err != nil {
 			return err
 		}
+		r, err := b.answer(sides, n, func(ctx context.Context, t load.Target) (load.Result, error) {
+			return load.Closed(ctx, t, s.inFlight, pick(b, 8_000, 10_000))
+		})
+		if err = errors.Join(err, stop()); err != nil {
+			return err
+		}
 		name := fmt.Sprintf("QoS %d, %d B, %d in flight", s.qos, s.size, s.inFlight)
-		b.add(name+": throughput", median(rate[mayfly]), "/s", median(rate[plain]), limit{ratioAtLeast: 1})
-		b.add(name+": beside confirmed", median(rate[mayfly]), "/s", median(rate[confirmed]), limit{ratioAtLeast: 1})
+		b.compare(name+": throughput", "/s", r.versus(mayfly, plain, perSecond), limit{ratioAtLeast: 1})
+		b.compare(name+": beside confirmed", "/s", r.versus(mayfly, confirmed, perSecond), limit{ratioAtLeast: 1})
 		if s.qos == 1 {
-			b.add(name+": CPU per message", median(cpu[mayfly]), "us", median(cpu[plain]), limit{ratioAtMost: 1.1})
+			b.compare(name+": CPU per message", "us", r.versus(mayfly, plain, cpuPerMessage), limit{ratioAtMost: 1.1})
 		}
 	}
 	return nil
@@ -147,24 +161,20 @@ func (b *bench) throughput() error {
 
 // latency compares the 99th percentile at a steady rate, counted from when each message was to be sent.
 func (b *bench) latency() error {
+	n := pick(b, 7, 11)
+	fmt.Printf("  %d rounds in turns\n", n)
 	for _, qos := range pick(b, []byte{1}, []byte{1, 0}) {
-		p99 := map[string][]float64{}
-		err := b.rounds(pick(b, 1, 3), func(who subject) error {
-			r, err := b.measure(who, qos, 200, 64, func(ctx context.Context, t load.Target) (load.Result, error) {
-				return load.Open(ctx, t, 1000, pick(b, 3*time.Second, 5*time.Second))
-			})
-			p99[who.name] = append(p99[who.name], float64(r.P99.Nanoseconds())/1e6)
-			return err
-		})
+		sides, stop, err := b.sides(slices.DeleteFunc(subjects(), func(s subject) bool { return s.name == confirmed }), qos, 200, 64)
 		if err != nil {
 			return err
 		}
-		b.add(fmt.Sprintf("QoS %d, 1,000/s: p99", qos), median(p99[mayfly]), "ms", median(p99[plain]), limit{ratioAtMost: 1.2})
+		r, err := b.answer(sides, n, func(ctx context.Context, t load.Target) (load.Result, error) {
+			return load.Open(ctx, t, 1000, pick(b, 1500*time.Millisecond, 3*time.Second))
+		})
+		if err = errors.Join(err, stop()); err != nil {
+			return err
+		}
+		b.compare(fmt.Sprintf("QoS %d, 1,000/s: p99", qos), "ms", r.versus(mayfly, plain, p99), limit{ratioAtMost: 1.2})
 	}
 	return nil
-}
-
-func median(xs []float64) float64 {
-	xs = slices.Sorted(slices.Values(xs))
-	return xs[len(xs)/2]
 }
