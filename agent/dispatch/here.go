@@ -1,12 +1,18 @@
 package dispatch
 
-// runHere runs t, which has no order, on the goroutine of its caller, who waits for it anyway: handing it to a worker and its answer back
+// visit is a task that a caller waits for, with a lane that only it will have.
+type visit struct {
+	task task
+	lane lane
+}
+
+// runHere runs v, which has no order, on the goroutine of its caller, who waits for it anyway: handing it to a worker and its answer back
 // wakes two threads, which costs more than a short function. It does so in the place of a worker that would be idle or could be started, so
 // never more calls run than Config.Workers, and only while nothing else is ready: nobody is overtaken. It reports false when it did
 // nothing. Called and returns with mu held, not held while the function runs; a panic there ends the process, as one in a worker does.
-func (d *Dispatcher) runHere(t *task) bool {
+func (d *Dispatcher) runHere(v *visit) bool {
 	idle := d.idle > 0
-	if d.closing || d.broken.Load() || d.ready.len() > 0 || !t.unit.mayRun() || !idle && d.workers >= d.cfg.Workers {
+	if d.closing || d.broken.Load() || d.ready.len() > 0 || !v.task.unit.mayRun() || !idle && d.workers >= d.cfg.Workers {
 		return false
 	}
 	if idle {
@@ -16,9 +22,8 @@ func (d *Dispatcher) runHere(t *task) bool {
 	}
 	d.callers++
 	w := d.stand()
-	l := &lane{unit: t.unit}
-	l.push(t)
-	d.step(w, l)
+	v.lane.push(&v.task)
+	d.step(w, &v.lane)
 	d.stands = append(d.stands, w)
 	d.callers--
 	if idle {

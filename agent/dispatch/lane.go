@@ -130,6 +130,7 @@ type unit struct {
 	ringOf  *function.Function // what ring is of
 	trial   *trial             // of a version beside fn
 	paces   map[string]*pace   // of its triggers that have a rate
+	called  *Route             // by which the last caller came who named a trigger
 }
 
 // maxLeaving bounds the lanes of a function that wait for a peer: the payload of what waits further back stays in the journal.

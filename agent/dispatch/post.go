@@ -29,7 +29,6 @@ type Request struct {
 // Invoke runs a function now, for somebody who waits for the answer: it is not journaled and a failure is theirs, in the
 // settlement. The error says that there is no such function, or that it is paused; r is not settled then.
 func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) error {
-	route := d.routeOf(&q)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("invoke %s: %w", q.Function, err)
 	}
@@ -39,6 +38,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 	if err != nil {
 		return err
 	}
+	route := u.routeOf(&q)
 	if u.fn.Paused {
 		hint := "mayfly fn resume " + q.Function
 		if u.fn.Manifest.Budget.Then == function.ThenStop { // perhaps it rests until its next period: nobody can resume it then
@@ -52,9 +52,9 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 		return stateElsewhere("invoke", q.Function)
 	}
 	u.stats.Received.Add(1)
-	t := &task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1}
-	if q.Here < u.fn.Manifest.Limits.Timeout || !d.runHere(t) {
-		d.enqueue(t)
+	v := &visit{task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1}, lane{unit: u}}
+	if q.Here < u.fn.Manifest.Limits.Timeout || !d.runHere(v) {
+		d.enqueue(&v.task)
 	}
 	return nil
 }
@@ -64,10 +64,13 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 // goes the way of every journaled event: retries, dead letters, restarts. While the function is paused it waits. The error says
 // that nothing happened, and r is not settled then: there is no such function, or no room (class overload).
 func (d *Dispatcher) Post(q Request, r triggers.Receipt) error {
-	route := d.routeOf(&q)
+	var route *Route
 	d.mu.Lock()
 	u, err := d.addressed("post", q.Function)
 	shut := err == nil && u.shut
+	if err == nil {
+		route = u.routeOf(&q)
+	}
 	d.mu.Unlock()
 	switch {
 	case err != nil:
@@ -129,19 +132,15 @@ func (d *Dispatcher) addressed(op, name string) (*unit, error) {
 }
 
 // routeOf is the route that an addressed event goes by. A trigger lends its pattern also where it is not subscribed, for want
-// of a broker.
-func (d *Dispatcher) routeOf(q *Request) *Route {
-	route := &Route{Function: q.Function, Trigger: q.Trigger}
+// of a broker. Called with mu held, for a function that is deployed.
+func (u *unit) routeOf(q *Request) *Route {
 	if q.Trigger != "" {
-		return route
+		if u.called == nil || u.called.Trigger != q.Trigger {
+			u.called = &Route{Function: q.Function, Trigger: q.Trigger}
+		}
+		return u.called
 	}
-	route.Trigger = "invoke"
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	u := d.units[q.Function]
-	if u == nil || u.fn == nil {
-		return route
-	}
+	route := &Route{Function: q.Function, Trigger: "invoke"}
 	for i := range u.fn.Manifest.MQTT {
 		if p := u.fn.Manifest.MQTT[i].Topic; p.Match(q.Event.Topic) {
 			route.Trigger, route.Pattern = fmt.Sprintf("mqtt[%d]", i), p

@@ -22,8 +22,17 @@ type Verifier interface {
 
 // identity is who makes a request, as far as it was shown.
 type identity struct {
-	who   string       // counted and compared: kind and name, or the address
-	attrs []event.Attr // what the function is told; shared, do not append in place
+	who   string        // kind and name; "" = nobody said
+	by    *http.Request // who == "": the request, which comes from somewhere
+	attrs []event.Attr  // what the function is told; shared, do not append in place
+}
+
+// name is by what callers are counted and compared: kind and name, or the address.
+func (g *Gateway) name(i *identity) string {
+	if i.who == "" {
+		return "address " + g.from(i.by)
+	}
+	return i.who
 }
 
 // admit lets in who a route lets in, and says who it is [T2], [T4].
@@ -36,7 +45,7 @@ func (g *Gateway) admit(r *http.Request, rt *Route) (identity, *problem) {
 	case function.AuthMTLS:
 		return byCertificate(r, rt)
 	case function.AuthPublic:
-		return identity{who: "address " + g.from(r)}, nil
+		return identity{by: r}, nil
 	}
 	return identity{}, &problem{Status: http.StatusForbidden, Kind: "auth", Title: "Nobody can call this route", Detail: fmt.Sprintf("auth = %q is not understood", rt.Auth)}
 }
@@ -107,7 +116,7 @@ func named(kind, name string, rt *Route) (identity, *problem) {
 	if rt.Require.Callers != nil && !slices.Contains(rt.Require.Callers, name) {
 		return identity{}, forbidden("caller", "this route is not for "+name)
 	}
-	return identity{kind + " " + name, []event.Attr{{Name: "auth.kind", Value: kind}, {Name: "auth.sub", Value: name}}}, nil
+	return identity{who: kind + " " + name, attrs: []event.Attr{{Name: "auth.kind", Value: kind}, {Name: "auth.sub", Value: name}}}, nil
 }
 
 // byJWT admits who has a token of the route's issuer that says what the route asks for.
@@ -218,5 +227,5 @@ func (g *Gateway) byName(r *http.Request, function string) (identity, *problem) 
 	if err := g.origin.Check(r); err != nil {
 		return identity{}, refuse(err.Error())
 	}
-	return identity{who: "address " + g.from(r)}, nil
+	return identity{by: r}, nil
 }

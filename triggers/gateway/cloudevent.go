@@ -124,8 +124,8 @@ type cloudReply struct {
 
 func replyTo(r *http.Request, to *target, ev *event.Event, place string) reply {
 	out := reply{function: to.route.Function, place: place}
-	structured := strings.HasPrefix(r.Header.Get("Accept"), cloudJSON)
-	if structured || r.Header.Get("Ce-Specversion") != "" || strings.HasPrefix(r.Header.Get("Content-Type"), cloudJSON) {
+	structured := strings.HasPrefix(first(r.Header, "Accept"), cloudJSON)
+	if structured || first(r.Header, "Ce-Specversion") != "" || strings.HasPrefix(first(r.Header, "Content-Type"), cloudJSON) {
 		out.cloud = &cloudReply{ev.ID + "/response", function.ReservedPath + to.route.Function, structured}
 	}
 	return out

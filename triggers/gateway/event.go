@@ -22,7 +22,7 @@ import (
 func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) (*event.Event, *problem) {
 	ev := &event.Event{
 		Source: to.source, Type: event.TypeHTTP, Time: time.Now(), Captures: to.captures,
-		ContentType: r.Header.Get("Content-Type"), TraceParent: traceParent(r.Header.Get("Traceparent")),
+		ContentType: first(r.Header, "Content-Type"), TraceParent: traceParent(first(r.Header, "Traceparent")),
 	}
 	structured, p := structuredMode(ev.ContentType)
 	if p != nil {
@@ -33,6 +33,7 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) 
 			return nil, badAttributes(err)
 		}
 	}
+	ev.User = slices.Grow(ev.User, len(to.by.attrs)+1)
 	ev.User = append(ev.User, to.by.attrs...)
 	if to.method != "" {
 		ev.User = append(ev.User, event.Attr{Name: "http.method", Value: to.method})
@@ -47,7 +48,7 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) 
 		return nil, g.tooLarge()
 	}
 	var err error
-	ev.Data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, g.c.Limits.Body))
+	ev.Data, err = readBody(w, r, g.c.Limits.Body)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return nil, g.tooLarge()
 	}
@@ -60,6 +61,20 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, to *target) 
 		}
 	}
 	return ev, nil
+}
+
+// firstRead bounds what is allocated for a body because its length was announced.
+const firstRead = 64 << 10
+
+// readBody reads a body, which may have limit bytes. One that is announced to be short is read into what is then the event's: net/http
+// hands on no more than was announced.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if n := r.ContentLength; n >= 0 && n <= min(limit, firstRead) {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
+	}
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 }
 
 func badAttributes(err error) *problem {

@@ -98,7 +98,7 @@ func (l Limits) withDefaults() Limits {
 // Gateway is one HTTP server. New makes it, Run runs it.
 type Gateway struct {
 	c         Config
-	slots     chan struct{}
+	running   atomic.Int64 // functions that run or wait to run for callers
 	closing   atomic.Bool
 	ran       atomic.Bool
 	listening chan struct{}
@@ -134,7 +134,7 @@ func New(c Config) (*Gateway, error) {
 		c.Refresh = append(slices.Clone(c.Refresh), c.Tokens)
 	}
 	g := &Gateway{
-		c: c, slots: make(chan struct{}, c.Limits.Concurrency), listening: make(chan struct{}),
+		c: c, listening: make(chan struct{}),
 		loopback: isLoopback(host), origin: http.NewCrossOriginProtection(), limits: newLimiter(), results: newResults(),
 	}
 	for _, o := range c.Origins {
@@ -241,7 +241,7 @@ type Status struct {
 
 // Status returns a snapshot.
 func (g *Gateway) Status() Status {
-	s := Status{Running: len(g.slots), Answered: map[int]int64{}}
+	s := Status{Running: int(g.running.Load()), Answered: map[int]int64{}}
 	select {
 	case <-g.listening:
 		s.Address = g.address

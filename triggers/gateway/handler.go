@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,9 +86,15 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request, name string) {
 
 // slower answers a caller who calls too often.
 func (g *Gateway) slower(w http.ResponseWriter, to *target) bool {
-	key := to.route.Function + " " + to.route.Trigger
 	rate, wait := to.route.CallerRate, time.Duration(0)
-	if wait = g.limits.take(caller{key, to.by.who}, rate); wait == 0 {
+	if rate.Count == 0 && to.route.Rate.Count == 0 {
+		return false
+	}
+	key := to.route.Function + " " + to.route.Trigger
+	if rate.Count > 0 {
+		wait = g.limits.take(caller{key, g.name(&to.by)}, rate)
+	}
+	if wait == 0 {
 		rate = to.route.Rate
 		wait = g.limits.take(caller{key, ""}, rate)
 	}
@@ -107,16 +114,15 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 		g.problem(w, p)
 		return
 	}
-	select {
-	case g.slots <- struct{}{}:
-	default:
+	if g.running.Add(1) > int64(g.c.Limits.Concurrency) {
+		g.running.Add(-1)
 		g.problem(w, &problem{
 			Status: http.StatusServiceUnavailable, Kind: "busy", Title: "Too many functions are running",
-			Detail: fmt.Sprintf("%d run or wait to run for other callers", cap(g.slots)), Next: "try again later", after: "1",
+			Detail: fmt.Sprintf("%d run or wait to run for other callers", g.c.Limits.Concurrency), Next: "try again later", after: "1",
 		})
 		return
 	}
-	answer := &receipt{settled: make(chan triggers.Settlement, 1), slots: g.slots}
+	answer := &receipt{running: &g.running}
 	accepted := false
 	defer func() {
 		if !accepted { // also after a panic, which net/http survives
@@ -132,7 +138,7 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 	ctx := r.Context()
 	call, place, err := Call{Function: to.route.Function, Trigger: to.route.Trigger, Event: ev}, "", error(nil)
 	if later(r.Header) {
-		place = g.results.open(to.route, to.by.who).id
+		place = g.results.open(to.route, g.name(&to.by)).id
 		call.Late = late{g.results, place}
 		w.Header().Set("Preference-Applied", "respond-async")
 		err = g.c.Functions.Post(call, answer)
@@ -152,12 +158,12 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, to *target) {
 func streaming(r *http.Request) *problem {
 	what := ""
 	switch {
-	case r.Header.Get("Upgrade") != "":
-		what = "Upgrade: " + r.Header.Get("Upgrade")
-	case strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream"):
+	case first(r.Header, "Upgrade") != "":
+		what = "Upgrade: " + first(r.Header, "Upgrade")
+	case strings.HasPrefix(first(r.Header, "Accept"), "text/event-stream"):
 		what = "Accept: text/event-stream"
-	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-		what = "Content-Type: " + r.Header.Get("Content-Type")
+	case strings.HasPrefix(first(r.Header, "Content-Type"), "application/grpc"):
+		what = "Content-Type: " + first(r.Header, "Content-Type")
 	default:
 		return nil
 	}
@@ -167,9 +173,17 @@ func streaming(r *http.Request) *problem {
 	}
 }
 
+// first is Header.Get for a name that is written as net/http keeps it: finding that out for each of a dozen costs more than looking.
+func first(h http.Header, name string) string {
+	if lines := h[name]; len(lines) > 0 {
+		return lines[0]
+	}
+	return ""
+}
+
 // later says whether the caller prefers not to wait (RFC 7240).
 func later(h http.Header) bool {
-	for _, line := range h.Values("Prefer") {
+	for _, line := range h["Prefer"] {
 		for preference := range strings.SplitSeq(line, ",") {
 			name, _, _ := strings.Cut(preference, ";")
 			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
@@ -182,17 +196,16 @@ func later(h http.Header) bool {
 
 // await answers when the call is settled, or its time is over: the place stays taken until the function has ended.
 func (g *Gateway) await(ctx context.Context, w http.ResponseWriter, to reply, answer *receipt) {
-	select { // many functions are done by now, and a timer costs more than a look
-	case s := <-answer.settled:
-		g.answer(w, to, s)
+	settled := answer.settled()
+	if settled == nil { // most functions are done by now
+		g.answer(w, to, answer.with)
 		return
-	default:
 	}
 	patience := time.NewTimer(g.c.Limits.Timeout)
 	defer patience.Stop()
 	select {
-	case s := <-answer.settled:
-		g.answer(w, to, s)
+	case <-settled:
+		g.answer(w, to, answer.with)
 	case <-ctx.Done():
 		g.count(499) // the caller left; the number nginx gives it
 	case <-patience.C:
@@ -212,25 +225,47 @@ type reply struct {
 
 // receipt takes the settlement to the request that waits for it, if it still does.
 type receipt struct {
-	settled chan triggers.Settlement
-	slots   chan struct{}
+	running *atomic.Int64 // counts it until it leaves
 	left    atomic.Bool
+
+	mu   sync.Mutex
+	over bool
+	with triggers.Settlement // never changes once over
+	wake chan struct{}       // made by who has to wait, closed when over
 }
 
 // leave gives back the place, once.
 func (r *receipt) leave() {
 	if r.left.CompareAndSwap(false, true) {
-		<-r.slots
+		r.running.Add(-1)
 	}
 }
 
-// Settle never blocks: the channel has room for the one settlement there is.
+// Settle implements triggers.Receipt. It never blocks; only the first counts.
 func (r *receipt) Settle(s triggers.Settlement) {
 	r.leave()
-	select {
-	case r.settled <- s:
-	default:
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
 	}
+	r.over, r.with = true, s
+	if r.wake != nil {
+		close(r.wake)
+	}
+}
+
+// settled returns what is closed when with is there, nil when it is.
+func (r *receipt) settled() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over && r.wake == nil {
+		r.wake = make(chan struct{})
+	}
+	if r.over {
+		return nil
+	}
+	return r.wake
 }
 
 func (g *Gateway) answer(w http.ResponseWriter, to reply, s triggers.Settlement) {
@@ -286,10 +321,10 @@ func (g *Gateway) respond(w http.ResponseWriter, to reply, res *function.Respons
 	}
 	if res.ContentType != "" {
 		h.Set("Content-Type", res.ContentType)
-	} else if h.Get("Content-Type") == "" {
-		h.Set("Content-Type", "application/octet-stream")
+	} else if first(h, "Content-Type") == "" {
+		h["Content-Type"] = []string{"application/octet-stream"}
 	}
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Content-Type-Options"] = []string{"nosniff"}
 	g.count(status)
 	w.WriteHeader(status)
 	if status != http.StatusNoContent && status != http.StatusNotModified {

@@ -140,7 +140,7 @@ func (g *Gateway) result(w http.ResponseWriter, r *http.Request, id string) {
 	switch {
 	case p != nil:
 		g.problem(w, p)
-	case res.of.Auth != function.AuthPublic && who.who != res.who: // who has the address of a public one's result is who got it
+	case res.of.Auth != function.AuthPublic && g.name(&who) != res.who: // who has the address of a public one's result is who got it
 		g.problem(w, unknown)
 	case res.settled == nil:
 		w.Header().Set("Retry-After", "1")

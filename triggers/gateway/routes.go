@@ -114,6 +114,9 @@ func (g *Gateway) serve(rt *Route) http.Handler {
 		if g.slower(w, &to) {
 			return
 		}
+		if len(names) > 0 {
+			to.captures = make([]event.Attr, 0, len(names))
+		}
 		for _, name := range names {
 			value := r.PathValue(name)
 			if !utf8.ValidString(value) {

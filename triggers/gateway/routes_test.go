@@ -213,12 +213,12 @@ func TestRespondAsync(t *testing.T) {
 			t.Errorf("%q: %d, header %v", c.prefer, w.Code, w.Header())
 		}
 	}
-	r := post("f", "x", "Prefer", "respond-async")
-	if w := call(g, r); w.Code != 202 || rec.posted[0].Trigger != "" {
+	byName := func() *http.Request { return post("f", "x", "Prefer", "respond-async") }
+	if w := call(g, byName()); w.Code != 202 || rec.posted[0].Trigger != "" {
 		t.Errorf("by name: %d", w.Code)
 	}
 	rec.full = &function.Error{Op: "journal: append", Subject: "f", Class: function.ClassOverload, Kind: "journal-full", Err: errors.New("full")}
-	if p := problemOf(t, call(g, r)); p.Status != 503 {
+	if p := problemOf(t, call(g, byName())); p.Status != 503 {
 		t.Errorf("without room: %+v", p)
 	}
 	if n := g.Status().Running; n != 0 {
