@@ -40,7 +40,7 @@ cluster-test: ## agents on hosts of their own, network namespaces on a switch th
 	@$(MAKE) --no-print-directory build
 	SHORT=$(SHORT) $(GO) run ./test/cluster $(ARGS)
 
-sim: ## clusters of SIZES (30,100,300) nodes in virtual time, measured; 300 take minutes
+sim: ## clusters of SIZES (30,100,300) nodes in virtual time, up to 100 of them whole agents, measured; 300 take minutes, 1000 half an hour
 	$(GO) run ./test/sim -sizes $(SIZES)
 
 torture: ## the delivery promises while everything breaks; MINUTES=1 a case, SHORT=1 a few minutes in all, ARGS='-only kill' or -mutants
