@@ -74,7 +74,7 @@ func (b *bench) meteringRounds(g *guest, disk *store.Store, counted *dispatch.Di
 	run(plain.Run)
 	arms := []*dispatch.Dispatcher{plain, counted}
 	var alone, ratios []float64
-	for i := range pick(b, 41, 201) {
+	for i := range pick(b, 101, 201) {
 		pair := make([]float64, len(arms))
 		for n := range arms {
 			at := (n + i) % len(arms) // who is first changes
