@@ -23,6 +23,7 @@ type Backend struct {
 	Reporter    Reporter
 	Clusters    Clusters
 	Leaver      Leaver
+	Orders      Orders
 	Nodes       Nodes
 	Explainer   Explainer
 	Keys        Keys

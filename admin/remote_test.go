@@ -268,11 +268,11 @@ func TestScopes(t *testing.T) {
 	read := []string{
 		"GET /v1/usage/verify", "POST /v1/usage", "GET /v1/status", "GET /v1/settings", "GET /v1/functions", "GET /v1/functions/{name}", "POST /v1/dead-letters", "GET /v1/dead-letters/{id}",
 		"POST /v1/subscribe", "POST /v1/logs", "POST /v1/events", "GET /v1/nodes", "GET /v1/nodes/{node}", "GET /v1/keyring", "POST /v1/explain",
-		"POST /v1/drill", "GET /v1/functions/{name}/rollout", "GET /v1/functions/{name}/history", "GET /v1/functions/{name}/canary", "GET /v1/secrets",
+		"POST /v1/drill", "GET /v1/functions/{name}/rollout", "GET /v1/functions/{name}/history", "GET /v1/functions/{name}/canary", "GET /v1/secrets", "GET /v1/operators",
 	}
 	deploy := []string{
 		"POST /v1/functions", "DELETE /v1/functions/{name}", "POST /v1/functions/{name}/pause", "POST /v1/functions/{name}/invoke", "POST /v1/dry-run",
-		"POST /v1/dead-letters/replay", "POST /v1/dead-letters/drop", "POST /v1/publish", "POST /v1/plan", "POST /v1/functions/{name}/rollback", "POST /v1/functions/{name}/canary",
+		"POST /v1/dead-letters/replay", "POST /v1/dead-letters/drop", "POST /v1/publish", "POST /v1/plan", "POST /v1/functions/{name}/rollback", "POST /v1/functions/{name}/canary", "POST /v1/orders",
 	}
 	rank := map[string]int{admin.ScopeRead: 1, admin.ScopeDeploy: 2, admin.ScopeAdmin: 3}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}

@@ -14,6 +14,7 @@ func (s *Server) clusterRoutes(at func(scope, pattern string, h http.HandlerFunc
 	at(ScopeAdmin, "GET /v1/tokens", s.tokens)
 	at(ScopeAdmin, "DELETE /v1/tokens/{id}", s.revokeToken)
 
+	s.orderRoutes(at)
 	at(ScopeRead, "GET /v1/nodes", s.nodes)
 	at(ScopeRead, "GET /v1/nodes/{node}", s.node)
 	at(ScopeAdmin, "POST /v1/nodes/{node}/labels", s.label)

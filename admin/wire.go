@@ -35,6 +35,7 @@ type Error struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	AfterMS int64  `json:"after_ms,omitempty"` // wish for the delay before another try
+	Order   *Order `json:"order,omitempty"`    // to be signed for it to be obeyed
 }
 
 // Body is the payload of an event or a message: text where it is UTF-8, base64 where it is not. An empty payload is an
@@ -142,6 +143,9 @@ func NewError(op, subject string, err error) *Error {
 		return &Error{Op: op, Subject: subject, Class: function.ClassRetry.String(), Kind: function.KindOf(err), Message: err.Error()}
 	}
 	e := &Error{Op: fe.Op, Subject: fe.Subject, Class: fe.Class.String(), Kind: fe.Kind, Hint: fe.Hint, AfterMS: fe.After.Milliseconds()}
+	if o, ok := OrderOf(err); ok {
+		e.Order = &o
+	}
 	switch {
 	case fe.Error() != err.Error(): // wrapped: the outer text says more, and already names the inner operation
 		e.Op, e.Subject, e.Message = op, subject, err.Error()
@@ -158,9 +162,13 @@ func (e *Error) Err() error {
 	if e == nil {
 		return nil
 	}
+	cause := errors.New(e.Message)
+	if e.Order != nil {
+		cause = &Unsigned{*e.Order, cause}
+	}
 	return &function.Error{
 		Op: e.Op, Subject: e.Subject, Class: parseClass(e.Class), Kind: e.Kind,
-		Err: errors.New(e.Message), Hint: e.Hint, After: time.Duration(e.AfterMS) * time.Millisecond,
+		Err: cause, Hint: e.Hint, After: time.Duration(e.AfterMS) * time.Millisecond,
 	}
 }
 

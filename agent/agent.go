@@ -302,7 +302,7 @@ func (a *Agent) openDoors(*Options) (err error) {
 	}
 	backend := admin.Backend{
 		Functions: a, Releases: releases{a}, Invoker: a, DeadLetters: &graves{a.journal, a.dispatch, a.find}, Bus: a, Watcher: a.stories, Reporter: a,
-		Clusters: a, Leaver: a, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access, Secrets: sealing{a},
+		Clusters: a, Leaver: a, Orders: ordering{a}, Nodes: nodes{a}, Explainer: explainer{a}, Keys: keyring{a}, Meter: metering{a}, Access: a.access, Secrets: sealing{a},
 	}
 	if a.door, err = admin.NewServer(admin.Config{Group: a.cfg.Admin.Group}, backend, a.log.With("part", "admin")); err != nil {
 		return err

@@ -46,11 +46,11 @@ func (o *orders) sign(_ context.Context, r catalog.Record) ([]byte, error) {
 		public, _ := o.node.Key.Public().(ed25519.PublicKey)
 		return append(append([]byte(nil), public...), ed25519.Sign(o.node.Key, o.signed(r))...), nil
 	case o.operator != nil:
-		return o.operator.Sign(o.member.Cluster(), r.Signed()), nil
+		return o.own(r)
 	case o.member.Trust().Development():
 		return nil, nil
 	}
-	return nil, errNoOperator
+	return nil, o.propose(r, nil, errNoOperator)
 }
 
 // signed is what a node signs about itself: a record of this cluster and of no other use of its key.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"mayfly/admin"
 	"mayfly/cluster/catalog"
 	"mayfly/cluster/identity"
 	"mayfly/store"
@@ -104,6 +105,13 @@ func TestOrdersCountWhenOperatorsSignedThem(t *testing.T) {
 		t.Errorf("without an operator's key: %v", err)
 	}
 	good := signedBy(t, with, r)
+	foreign := r
+	foreign.Sig = wrong.operator.Sign(wrong.member.Cluster(), r.Signed())
+	if _, err := wrong.sign(t.Context(), r); err == nil {
+		t.Error("a key that is not trusted signs")
+	} else if o, ok := admin.OrderOf(err); !ok || len(o.Signatures) != 0 {
+		t.Errorf("a key that is not trusted spoils an order: %v", err)
+	}
 	altered := good
 	altered.Deleted = true
 	for _, c := range []struct {
@@ -114,7 +122,7 @@ func TestOrdersCountWhenOperatorsSignedThem(t *testing.T) {
 		{"signed", good, true},
 		{"altered", altered, false},
 		{"unsigned", r, false},
-		{"signed by a stranger", signedBy(t, wrong, r), false},
+		{"signed by a stranger", foreign, false},
 		{"unsigned, of this node", record(catalog.KindFunction, "f", f.node.ID), false},
 		{"signed by the node", signedBy(t, without, record(catalog.KindNode, f.node.ID, f.node.ID)), true},
 	} {

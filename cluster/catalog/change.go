@@ -169,7 +169,7 @@ func (c *Catalog) write(ctx context.Context, op string, r Record, old *entry) (*
 	return e, nil
 }
 
-const unsignedHint = "do it on the node where an operator's key is, or give that key to the command line"
+const unsignedHint = "give an operator's key to the command line: --signing-key FILE; or do it on the node where one is"
 
 // changeFunction replaces the function of that name by what d makes of it; nil removes it.
 func (c *Catalog) changeFunction(ctx context.Context, op, name string,

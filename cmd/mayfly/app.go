@@ -73,7 +73,7 @@ says is published, stored or returned.`,
 	add("ship", pushCommand(a), pullCommand(a), planCommand(a), capsCommand(a), deployCommand(a), canaryCommand(a), rollbackCommand(a), fnCommand(a), secretCommand(a))
 	add("understand", statusCommand(a), explainCommand(a), eventsCommand(a), logsCommand(a), dlqCommand(a), usageCommand(a))
 	add("data", pubCommand(a), subCommand(a), invokeCommand(a))
-	add("cluster", initCommand(a), tokenCommand(a), joinCommand(a), leaveCommand(a), nodesCommand(a), drillCommand(a), keyringCommand(a), accessCommand(a))
+	add("cluster", initCommand(a), tokenCommand(a), joinCommand(a), leaveCommand(a), nodesCommand(a), drillCommand(a), keyringCommand(a), operatorsCommand(a), accessCommand(a))
 	add("care", configCommand(a), versionCommand(a), manCommand(a))
 	root.AddCommand(exitCodesTopic())
 	root.InitDefaultCompletionCmd(a.process.Args...)

@@ -103,7 +103,7 @@ func canaryEnd(a *app, promote bool) *cobra.Command {
 	var spread time.Duration
 	cmd.Flags().DurationVar(&spread, "nodes-timeout", 10*time.Second, "how long every live node of the cluster may take to know (0 = do not wait)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.client.EndCanary(cmd.Context(), args[0], promote)
+		f, err := a.orderedFunction(cmd.Context(), args[0], func() (admin.Function, error) { return a.client.EndCanary(cmd.Context(), args[0], promote) })
 		if err != nil {
 			return a.noSuch(cmd, args[0], err)
 		}

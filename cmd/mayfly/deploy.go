@@ -81,9 +81,16 @@ func (a *app) deploy(ctx context.Context, arg string, o deployOptions, out forma
 	}
 	began := a.Now()
 	req := admin.DeployRequest{File: p.file, Manifest: string(p.text), Set: set, DryRun: o.dryRun, AllowNewPermissions: o.allow, Canary: rules}
-	f, err := a.client.Deploy(ctx, req, module, func(s admin.Progress) {
-		a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
+	var f admin.Function
+	done, err := a.ordered(ctx, about("function", p.manifest.Name, deploys(req, module)), func() (err error) {
+		f, err = a.client.Deploy(ctx, req, module, func(s admin.Progress) {
+			a.progress("%s: %s %s", p.manifest.Name, s.Stage, escape(s.Note))
+		})
+		return err
 	})
+	if done {
+		f, err = a.client.Function(ctx, p.manifest.Name)
+	}
 	if err == nil && o.wait && !o.dryRun {
 		f, err = a.await(ctx, f, o.timeout)
 	}

@@ -138,7 +138,8 @@ func fnRemove(a *app) *cobra.Command {
 			return err
 		}
 		for _, name := range args {
-			if err := a.client.Remove(cmd.Context(), name); err != nil {
+			_, err := a.ordered(cmd.Context(), about("function", name, nil), func() error { return a.client.Remove(cmd.Context(), name) })
+			if err != nil {
 				return a.noSuch(cmd, name, err)
 			}
 			a.note("%s removed", escape(name))
@@ -161,7 +162,14 @@ func fnPause(a *app, pause bool) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, name := range args {
-			f, err := a.client.SetPaused(cmd.Context(), name, pause)
+			var f admin.Function
+			done, err := a.ordered(cmd.Context(), about("function", name, paused(pause)), func() (err error) {
+				f, err = a.client.SetPaused(cmd.Context(), name, pause)
+				return err
+			})
+			if done {
+				f, err = a.client.Function(cmd.Context(), name)
+			}
 			if err != nil {
 				return a.noSuch(cmd, name, err)
 			}

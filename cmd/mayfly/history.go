@@ -58,7 +58,7 @@ it was permitted when it was deployed.`,
 	cmd.Flags().DurationVar(&spread, "nodes-timeout", 10*time.Second, "how long every live node of the cluster may take to have it (0 = do not wait)")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.client.Rollback(cmd.Context(), args[0], to)
+		f, err := a.orderedFunction(cmd.Context(), args[0], func() (admin.Function, error) { return a.client.Rollback(cmd.Context(), args[0], to) })
 		if err != nil {
 			return a.noSuch(cmd, args[0], err)
 		}

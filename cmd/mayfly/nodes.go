@@ -134,7 +134,7 @@ what comes after it and begins with - is a label to remove.`,
 				return &usageError{text: fmt.Sprintf("%q: a label has + before it to add it, - to remove it", word), hint: "mayfly nodes label " + args[0] + " +" + word}
 			}
 		}
-		m, err := a.client.Label(cmd.Context(), args[0], req)
+		m, err := a.orderedNode(cmd.Context(), args[0], func() (admin.Member, error) { return a.client.Label(cmd.Context(), args[0], req) })
 		if err != nil {
 			return a.noNode(cmd, args[0], err)
 		}
@@ -154,7 +154,7 @@ member. With --off it takes part again. mayfly drill --kill NODE says beforehand
 	}
 	cmd.Flags().BoolVar(&off, "off", false, "take part again")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		m, err := a.client.Drain(cmd.Context(), args[0], !off)
+		m, err := a.orderedNode(cmd.Context(), args[0], func() (admin.Member, error) { return a.client.Drain(cmd.Context(), args[0], !off) })
 		if err != nil {
 			return a.noNode(cmd, args[0], err)
 		}

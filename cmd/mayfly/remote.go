@@ -24,6 +24,7 @@ type reach struct {
 	cert    string // files
 	key     string
 	ca      string
+	signing []string // files with operators' keys
 }
 
 func (r *reach) flags(cmd *cobra.Command) {
@@ -34,11 +35,15 @@ func (r *reach) flags(cmd *cobra.Command) {
 	flags.StringVar(&r.token, "token", "", "API token for an agent elsewhere, or @FILE (env MAYFLY_TOKEN)")
 	flags.StringVar(&r.cert, "cert", "", "file with an operator's certificate and key (env MAYFLY_CERT)")
 	flags.StringVar(&r.key, "key", "", "file with the key, where it is not in that of --cert (env MAYFLY_KEY)")
+	flags.StringArrayVar(&r.signing, "signing-key", nil, "file with an operator's key that orders are signed with (repeatable; env MAYFLY_SIGNING_KEY)")
 	flags.StringVar(&r.ca, "ca", "", "file with the authority that signs the nodes' certificates (env MAYFLY_CA)")
 }
 
 // connect makes a.client the one for the agent that was asked for.
 func (a *app) connect(ctx context.Context) error {
+	if file := a.Getenv("MAYFLY_SIGNING_KEY"); file != "" && len(a.reach.signing) == 0 {
+		a.reach.signing = []string{file}
+	}
 	r := a.reach
 	if r.socket != "" {
 		if r.address != "" {

@@ -140,7 +140,8 @@ func secretRemove(a *app) *cobra.Command {
 			return err
 		}
 		for _, name := range args {
-			if err := a.client.RemoveSecret(cmd.Context(), name); err != nil {
+			remove := func() error { return a.client.RemoveSecret(cmd.Context(), name) }
+			if _, err := a.ordered(cmd.Context(), about("secret", name, nil), remove); err != nil {
 				return err
 			}
 			a.note("%s removed", escape(name))

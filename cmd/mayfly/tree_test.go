@@ -35,7 +35,7 @@ func TestEveryReadVerbHasOutputFormats(t *testing.T) {
 		"fn rm": "writes", "fn pause": "writes", "fn resume": "writes", "canary promote": "writes", "canary abort": "writes", "dlq replay": "writes", "dlq drop": "writes",
 		"pub": "writes", "build": "writes", "man": "manual pages", "config check": "the agent's program prints faults",
 		"completion bash": "a script", "completion zsh": "a script", "completion fish": "a script", "completion powershell": "a script",
-		"token revoke": "writes", "access revoke": "writes", "secret rm": "writes", "nodes label": "writes", "nodes drain": "writes", "nodes revoke": "writes",
+		"token revoke": "writes", "access revoke": "writes", "secret rm": "writes", "nodes label": "writes", "nodes drain": "writes", "nodes revoke": "writes", "operators create": "writes", "operators sign": "writes",
 		"help": "text",
 	}
 	verbs := leaves(newRoot(testApp()))

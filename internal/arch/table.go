@@ -105,7 +105,7 @@ func around(words []string) []Row {
 		{"store", []string{"event", "function"}, "key space and transactions"},
 
 		{"admin", words, "the operator's door: the command line imports it, so it must stay free of cgo and of the store"},
-		{"cmd/mayfly", with("admin", "function/oci"), "the command line: pure Go, it talks to a running agent"},
+		{"cmd/mayfly", with("admin", "function/oci", "cluster/identity"), "the command line: pure Go, it talks to a running agent, and signs with operators' keys"},
 		{"cmd/mayflyd", with("agent", "admin", "wasm"), "the agent's main: everything else is a library"},
 	}
 }
