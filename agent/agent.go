@@ -269,7 +269,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 	a.subs = newSubscriptions(a.node.ID, a.sites, a.cfg.DefaultBroker(), a.store, a.log.With("part", "mqtt"))
 	if a.pool != nil {
 		a.subs.join(&team{
-			box: a.outbox, moved: a.moved,
+			box: a.outbox, moved: a.moved, room: a.dispatch.Room,
 			cluster: a.member.Cluster(), self: a.node.ID, members: &electorate{a.pool, a.viewer}, events: a.dispatch, name: a.nameOf,
 		})
 	}

@@ -46,6 +46,7 @@ type team struct {
 
 	box   changelog.Outbox      // where changelogs leave; nil: the state of functions stays where it is
 	moved func(function string) // the state of a function came or went
+	room  func(function string) // commits of a function are taken again
 }
 
 // owned is a trigger's session that other nodes may take over.

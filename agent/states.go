@@ -85,6 +85,7 @@ func (s *subscriptions) newChangelog(name, broker string) *changelog.Log {
 		Cluster: s.team.cluster, Node: s.team.self, Function: name, Broker: broker, Store: s.store, Outbox: s.team.box,
 		Subscribe: func() (changelog.Subscription, error) { return s.stateFeed(broker) },
 		Changed:   func() { s.team.moved(name) },
+		Room:      func() { s.team.room(name) },
 		Log:       s.log,
 	})
 }

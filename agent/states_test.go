@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,7 @@ func (b *banks) start(id string) {
 	})
 	p.subs = newSubscriptions(id, all, "site", s, log)
 	p.subs.join(&team{
-		cluster: "c", self: id, members: seenBy{b.gossip, id}, events: p.dispatch, rules: quickly(), box: p.outbox, moved: p.dispatch.Moved,
+		cluster: "c", self: id, members: seenBy{b.gossip, id}, events: p.dispatch, rules: quickly(), box: p.outbox, moved: p.dispatch.Moved, room: p.dispatch.Room,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -277,16 +278,21 @@ func (b *banks) audit(sent int) (lost, twice int) {
 	return lost, twice
 }
 
-// [U4] Thirty times the node with the state dies in the middle of everything, another one goes on with it, and the first comes back.
-func TestStateFollowsThirtyTakeovers(t *testing.T) {
+// [U4] [D4] Forty times the node with the state dies in the middle of everything, another one goes on with it, and the first comes back. The
+// broker sends again all that it has sent and nobody has acknowledged, which after a takeover is whatever waited: no transfer is lost or made
+// twice.
+func TestStateFollowsFortyTakeovers(t *testing.T) {
 	b := newBanks(t, mosquitto.Options{}, "a", "b", "c")
 	b.until("somebody has the state", func() bool { return b.owner() != "" })
 	stop := b.customers(5 * time.Millisecond)
 	var took []time.Duration
 	last := int64(0)
-	for range 30 {
-		old, at := b.owner(), time.Now()
+	for range 40 {
+		old := b.owner()
 		p := b.all[old]
+		worked := p.number("count") + rand.Int64N(100) // it dies at any moment of its work
+		b.until("it works", func() bool { return p.number("count") >= worked })
+		at := time.Now()
 		p.cable.plug(false)
 		b.gossip.set(without(old, "a", "b", "c"))
 		b.until("another one has it", func() bool { o := b.owner(); return o != "" && o != old })
@@ -300,8 +306,8 @@ func TestStateFollowsThirtyTakeovers(t *testing.T) {
 	sent := stop()
 	lost, twice := b.audit(sent)
 	p50, longest := median(took)
-	t.Logf("30 takeovers, %d transfers: %d lost, %d made twice; state open after %v (p50), %v (longest)", sent, lost, twice, p50, longest)
-	if lost != 0 || twice > 30*100 { // what had run and was not acknowledged, where it is longer ago than done marks travel
+	t.Logf("40 takeovers, %d transfers: %d lost, %d made twice; state open after %v (p50), %v (longest)", sent, lost, twice, p50, longest)
+	if lost != 0 || twice != 0 {
 		t.Errorf("%d lost, %d twice", lost, twice)
 	}
 }
@@ -321,8 +327,8 @@ func TestStateFollowsHandOvers(t *testing.T) {
 	sent := stop()
 	lost, twice := b.audit(sent)
 	t.Logf("10 hand-overs, %d transfers: %d lost, %d made twice", sent, lost, twice)
-	if lost != 0 {
-		t.Errorf("%d lost", lost)
+	if lost != 0 || twice != 0 {
+		t.Errorf("%d lost, %d twice", lost, twice)
 	}
 }
 
@@ -453,7 +459,7 @@ func TestStateThatCannotFollow(t *testing.T) {
 	if why := subs.unfit(clustered()); why != "" || subs.changelog(clustered("in")) != nil {
 		t.Errorf("a node that is alone has a cluster's state: %q", why)
 	}
-	subs.join(&team{cluster: "c", self: "a", box: &outbox.Outbox{}, moved: func(string) {}})
+	subs.join(&team{cluster: "c", self: "a", box: &outbox.Outbox{}, moved: func(string) {}, room: func(string) {}})
 	bound, shared := clustered("in"), clustered("in")
 	bound.Manifest.MQTT[0].Broker, shared.Manifest.MQTT[0].Shared = "bound", "group"
 	for want, f := range map[string]*function.Function{

@@ -21,6 +21,11 @@ type Settlement struct {
 	Outcome   function.Outcome
 	Journaled bool  // safe, but not run yet
 	Err       error // not safe; whoever sent it keeps it
+
+	// Forgotten, when not nil, is called once the sender has shown that it has the acknowledgement, so that it never sends the event again;
+	// all says that it does not send again either what it had sent before this connection. It may be called from any goroutine, must not
+	// block, and is never called by a source that cannot know, or when the connection ends before.
+	Forgotten func(all bool)
 }
 
 // Sink takes events. Accept does not block for longer than it takes to match and queue: a source may call it from the

@@ -320,7 +320,7 @@ func newNode(t testing.TB, name string, b *bus, s *memory) *node {
 	n := &node{t: t, name: name, store: s, post: newPost(b)}
 	s.boot()
 	n.log = New(Config{
-		Cluster: "c", Node: name, Function: "f", Store: s, Outbox: n.post, Subscribe: b.subscribe, Changed: func() {},
+		Cluster: "c", Node: name, Function: "f", Store: s, Outbox: n.post, Subscribe: b.subscribe, Changed: func() {}, Room: func() {},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	return n

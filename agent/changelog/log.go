@@ -44,6 +44,7 @@ type Config struct {
 	Outbox        Outbox
 	Subscribe     func() (Subscription, error)
 	Changed       func() // told after Claim changed; must not block for long
+	Room          func() // told after Full changed to false; must not block for long
 	Log           *slog.Logger
 	Again         time.Duration // default 1 s: after a copy could not be had
 }
@@ -65,6 +66,7 @@ type Log struct {
 	keys       map[string]string // that have an entry at the broker, by its topic
 	waiting    int               // commits that are not confirmed
 	last       *flight           // the latest of them
+	carried    carried           // done marks
 	cancel     context.CancelFunc
 	superseded func(error) // while open: somebody else has the state
 	ended      chan struct{}
@@ -122,6 +124,13 @@ func (l *Log) Claim() uint64 {
 		return 0
 	}
 	return l.claim
+}
+
+// Full says whether a commit would be refused because too many are unconfirmed.
+func (l *Log) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open && l.waiting >= maxWaiting
 }
 
 // Status returns why events do not run, nil when they do or nobody asked for it.
@@ -206,6 +215,7 @@ func (l *Log) follow(c Change) error {
 
 // append commits r with what c says besides. Called with mu held.
 func (l *Log) append(r *Record, c Change) error {
+	l.carried.load(r)
 	text := r.Encode()
 	f := &flight{seq: r.Seq, msgs: l.messages(r, text)}
 	if err := l.Outbox.Check(f.msgs); err != nil {
@@ -231,6 +241,7 @@ func (l *Log) append(r *Record, c Change) error {
 	l.waiting++
 	l.last = f
 	l.follows(r)
+	l.carried.committed(r, len(c.Marks))
 	return nil
 }
 
@@ -316,6 +327,7 @@ func (l *Log) confirmed(f *flight, err error) {
 	l.mu.Lock()
 	f.over = true
 	l.waiting--
+	room := l.waiting == maxWaiting-1
 	if l.last == f {
 		l.last = nil
 	}
@@ -327,5 +339,8 @@ func (l *Log) confirmed(f *flight, err error) {
 	}
 	for _, done := range all {
 		done(err)
+	}
+	if room {
+		l.Room()
 	}
 }

@@ -122,7 +122,7 @@ func (l *Log) settle(ctx context.Context, claim uint64, m *Image) (Verdict, erro
 		if err := l.adopt(m); err != nil {
 			return verdict, err
 		}
-		return verdict, l.begin(ctx, claim, m, m.Reached())
+		return verdict, l.begin(ctx, claim, m, m.Reached(), m.Ring)
 	case Keep:
 	}
 	base := &m.Head
@@ -150,11 +150,11 @@ func (l *Log) catchUp(ctx context.Context, claim uint64, m *Image, local *local,
 	if err := l.deliver(ctx, msgs); err != nil {
 		return err
 	}
-	return l.begin(ctx, claim, m, max(m.Reached(), local.tip.Seq))
+	return l.begin(ctx, claim, m, max(m.Reached(), local.tip.Seq), local.ring)
 }
 
-// begin puts this node's epoch on top of the history, unless it is that already, and takes commits from number seq on.
-func (l *Log) begin(ctx context.Context, claim uint64, m *Image, seq uint64) error {
+// begin puts this node's epoch on top of the history, unless it is that already, and takes commits from number seq on, behind those of ring.
+func (l *Log) begin(ctx context.Context, claim uint64, m *Image, seq uint64, ring []Record) error {
 	keys := map[string]string{}
 	for key, e := range m.Values {
 		if !e.Delete {
@@ -172,7 +172,7 @@ func (l *Log) begin(ctx context.Context, claim uint64, m *Image, seq uint64) err
 			return err
 		}
 	}
-	return l.start(claim, next, seq, keys)
+	return l.start(start{claim, next, seq, keys, ring})
 }
 
 // renew publishes the whole copy, because the broker has none or one that is older than this node can tell. Until it is done nobody else
@@ -206,7 +206,7 @@ func (l *Log) renew(ctx context.Context, claim uint64, base *Head, m *Image, loc
 	if err := l.publishHead(ctx, &next); err != nil {
 		return err
 	}
-	return l.start(claim, next, seq, keys)
+	return l.start(start{claim, next, seq, keys, local.ring})
 }
 
 // everything is an entry for every key there is, which it adds to keys.
@@ -243,17 +243,32 @@ func (l *Log) publishHead(ctx context.Context, h *Head) error {
 	return l.deliver(ctx, []event.Message{l.message(l.headTopic(), h.Encode())})
 }
 
-// start makes the log what was agreed with the broker. It is not open yet.
-func (l *Log) start(claim uint64, head Head, seq uint64, keys map[string]string) error {
-	if err := l.commit([]store.Op{{Key: l.headKey(), Value: head.Encode()}}); err != nil {
+// start is what was agreed with the broker.
+type start struct {
+	claim uint64
+	head  Head
+	seq   uint64            // of the latest commit
+	keys  map[string]string // that have an entry, by its topic
+	ring  []Record          // the latest commits
+}
+
+// start makes the log that. It is not open yet. Marks that were in records which are gone from the broker are said again, before anything else.
+func (l *Log) start(s start) error {
+	if err := l.commit([]store.Op{{Key: l.headKey(), Value: s.head.Encode()}}); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if claim != l.claim {
+	if s.claim != l.claim {
 		l.generation++
 	}
-	l.claim, l.head, l.seq, l.sent, l.keys = claim, head, seq, seq, keys
+	l.claim, l.head, l.seq, l.sent, l.keys = s.claim, s.head, s.seq, s.seq, s.keys
+	l.carried.begin(s.ring)
+	for marks := range slices.Chunk(l.carried.homeless(s.head.First), Slots) {
+		if err := l.append(&Record{Stamp: l.next(), Keys: uint64(len(l.keys)), Marks: marks}, Change{}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

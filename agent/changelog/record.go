@@ -30,7 +30,7 @@ type Write struct {
 	Expires    int64 // Unix milliseconds by the clock of who wrote it; 0 = never
 }
 
-// Mark is a done mark: an event that was dealt with, so that the next owner recognises it.
+// Mark is a done mark: an event that was dealt with, so that the next owner recognises it. A record has those of its own event first.
 type Mark struct{ Key, Value []byte }
 
 // Record is one commit, whole. It lies in the slot of its number until Slots later ones have been made.

@@ -130,9 +130,12 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 			d.dep.Journal.Removed(t.unit.name, t.seq)
 		}
 	}
+	log := d.changelog(w.fn)
 	done := func(err error) {
 		if err != nil {
 			s = triggers.Settlement{Err: err}
+		} else {
+			s.Forgotten = release(log, t, marks)
 		}
 		d.over(t, s)
 	}

@@ -2,9 +2,11 @@ package dispatch
 
 import (
 	"errors"
+	"time"
 
 	"mayfly/agent/changelog"
 	"mayfly/function"
+	"mayfly/store"
 )
 
 // The state of some functions follows their trigger from node to node ([U4]). Only the node that has the trigger has the state: elsewhere
@@ -34,6 +36,7 @@ func (d *Dispatcher) Moved(name string) {
 	if u == nil {
 		return
 	}
+	u.log = d.changelog(u.fn)
 	if u.shut = d.elsewhere(u.fn); !u.shut {
 		u.held.forget() // what is here now may be what another node wrote
 		d.unparkAll(u)
@@ -62,6 +65,52 @@ func (d *Dispatcher) record(w *worker, c changelog.Change) error {
 		}
 	})
 }
+
+// release returns what ends the travels of t's done marks when its sender has shown that it does not send it again. Where nobody will show
+// that, they end at once. A nil log has none.
+func release(log *changelog.Log, t *task, marks []store.Op) func(all bool) {
+	if log == nil {
+		return nil
+	}
+	forgotten := log.Release(marks, t.received)
+	if t.receipt == nil && forgotten != nil {
+		forgotten(false)
+		return nil
+	}
+	return forgotten
+}
+
+const (
+	// maxAhead is how many messages of a sender, from the oldest that is not settled on, may be dealt with out of order: it acknowledges in
+	// order, so the done marks of all of them have to travel.
+	maxAhead = 512
+
+	aheadMin = 5 * time.Millisecond
+	aheadMax = 100 * time.Millisecond
+)
+
+// ahead says whether t, of a function whose state follows its trigger, has to wait because its sender waits for one that came long before.
+func (d *Dispatcher) ahead(w *worker, t *task) bool {
+	if t.window == nil || t.seq != 0 || d.changelog(w.fn) == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	oldest := t.window.oldest()
+	return oldest != nil && t.place-oldest.place > maxAhead
+}
+
+// Room has to be called when a function's changelog is not full any more.
+func (d *Dispatcher) Room(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if u := d.units[name]; u != nil {
+		d.unpark(u)
+	}
+}
+
+// full says whether a commit of u's function would be refused: to run it would be for nothing. Called with Dispatcher.mu held.
+func (u *unit) full() bool { return u.log != nil && u.log.Full() }
 
 func stateElsewhere(op, name string) error {
 	return &function.Error{

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mayfly/agent/changelog"
 	"mayfly/agent/placement"
 	"mayfly/event"
 	"mayfly/function"
@@ -117,6 +118,7 @@ func (l *lane) pop() {
 type unit struct {
 	name    string
 	fn      *function.Function // nil when not deployed
+	log     *changelog.Log     // where its commits go when its state follows its trigger
 	shut    bool               // its state is not on this node now
 	running int
 	abroad  int // lanes on their way to peers, or there
@@ -138,7 +140,7 @@ const maxLeaving = 64
 
 // mayRun says whether one more lane may run, those that are ready included.
 func (u *unit) mayRun() bool {
-	return u.fn == nil || !u.fn.Paused && !u.shut && u.leaving < maxLeaving && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
+	return u.fn == nil || !u.fn.Paused && !u.shut && !u.full() && u.leaving < maxLeaving && u.running+u.ready < max(1, u.fn.Manifest.Limits.Concurrency)
 }
 
 // laneQueue is a ring of lanes.

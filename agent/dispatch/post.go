@@ -48,8 +48,13 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "paused", Err: errors.New("the function is paused"), Hint: hint,
 		}
 	}
-	if u.shut {
+	switch {
+	case u.shut:
 		return stateElsewhere("invoke", q.Function)
+	case u.full():
+		return &function.Error{
+			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "unconfirmed", Err: errors.New("its trigger's broker has not confirmed the commits before"),
+		}
 	}
 	u.stats.Received.Add(1)
 	v := &visit{task{unit: u, route: route, ev: q.Event, receipt: r, sync: true, trace: q.Trace, received: d.now(), attempt: 1}, lane{unit: u}}

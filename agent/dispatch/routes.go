@@ -77,12 +77,12 @@ func (d *Dispatcher) Deploy(functions []*function.Function, routes []*Route) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, u := range d.units {
-		u.fn = nil
+		u.fn, u.log = nil, nil
 		u.held.forget() // what is removed loses its state, behind our back
 	}
 	for _, f := range functions {
 		u := d.unit(f.Name())
-		u.fn, u.shut = f, d.elsewhere(f)
+		u.fn, u.log, u.shut = f, d.changelog(f), d.elsewhere(f)
 	}
 	for _, u := range d.units {
 		u.try()

@@ -122,6 +122,8 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 		return true, d.drop(w, t, "expired")
 	case w.live && (d.fenced(t) || d.overtaken(w, t)):
 		return d.expel(w, t), 0
+	case d.ahead(w, t):
+		return true, jitter(aheadMin, aheadMax, 5)
 	}
 	if t.route.When != nil && t.attempt == 1 {
 		wanted, err := t.route.When(t.ev)
@@ -161,12 +163,16 @@ func (d *Dispatcher) drop(w *worker, t *task, outcome string) time.Duration {
 	d.claim(t)
 	w.rec.Outcome = outcome
 	d.observe(w)
+	var s triggers.Settlement
+	if log := d.changelog(w.fn); log != nil && t.seq == 0 {
+		s.Forgotten = release(log, t, d.markOps(w.fn, t))
+	}
 	if t.seq == 0 && outcome == "duplicate" {
 		// Its done mark may be seen before it is synced: an empty batch is done when everything before it is ([D1]).
-		return d.submit(t, nil, func() { d.over(t, triggers.Settlement{}) })
+		return d.submit(t, nil, func() { d.over(t, s) })
 	}
 	if t.seq == 0 {
-		d.over(t, triggers.Settlement{})
+		d.over(t, s)
 		return 0
 	}
 	return d.submit(t, d.dep.Journal.RemoveOps(t.unit.name, t.seq), func() { d.over(t, triggers.Settlement{}) })

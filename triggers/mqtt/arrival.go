@@ -80,8 +80,9 @@ func (a *arrival) drain() {
 	defer a.handing.Unlock()
 }
 
-func (a *arrival) puback(uint16) error { return errProtocol } // nothing is ever published here
-func (a *arrival) flushed(uint64)      {}
+func (a *arrival) puback(uint16) error  { return errProtocol } // nothing is ever published here
+func (a *arrival) flushed(uint64)       {}
+func (a *arrival) pong(answered uint64) { a.window.proven(answered) }
 
 // dismiss acknowledges a message that is not handed on, in its turn.
 func (a *arrival) dismiss(p inbound) error {
@@ -91,7 +92,7 @@ func (a *arrival) dismiss(p inbound) error {
 	d := &delivery{}
 	d.event.Delivery.PacketID = p.id
 	a.window.add(d)
-	a.window.settle(d, settled)
+	a.window.settle(d, settled, nil)
 	return nil
 }
 

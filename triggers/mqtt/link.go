@@ -33,6 +33,8 @@ type receiver interface {
 	puback(id uint16) error
 	// flushed says how many bytes have been written in all; called after every write.
 	flushed(total uint64)
+	// pong says how many of the PINGREQs ever sent have been answered.
+	pong(answered uint64)
 }
 
 // link is the connection put under a paho client. The client does the handshake, subscriptions, keep-alive and DISCONNECT
@@ -49,12 +51,14 @@ type link struct {
 	to      receiver
 	stall   time.Duration // how long a write may stall
 	pass    int           // bytes of the current packet that still go to the client
+	pongs   uint64        // PINGRESPs that have come
 	filters atomic.Int32  // topic filters in the client's SUBSCRIBE, what a SUBACK must answer
 	leaving atomic.Bool   // the client waits for an UNSUBACK
 
 	mu     sync.Mutex
 	out    []byte
 	queued uint64 // bytes ever appended to out
+	pings  uint64 // PINGREQs ever appended to out, the client's and ours
 	cause  error  // why it ended
 
 	wake  chan struct{} // something is in out, or the link ended
@@ -128,6 +132,10 @@ func (l *link) next() error {
 	if err := l.admit(h); err != nil {
 		return err
 	}
+	if h.kind == packets.Pingresp { // also one of ours is the client's: it only notes that the broker is there
+		l.pongs++
+		l.to.pong(l.pongs)
+	}
 	l.pass = h.size + h.body
 	return nil
 }
@@ -155,11 +163,30 @@ func (l *link) admit(h header) error {
 
 // Write gathers p. It does not block and keeps no reference to p.
 func (l *link) Write(p []byte) (int, error) {
-	_, err := l.gather(func(b []byte) []byte { return append(b, p...) })
+	_, err := l.gather(func(b []byte) []byte {
+		if len(p) == len(pingreq) && p[0] == pingreq[0] {
+			l.pings++
+		}
+		return append(b, p...)
+	})
 	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// pingreq is the packet (MQTT 3.1.1 section 3.12).
+var pingreq = [2]byte{packets.Pingreq << 4, 0}
+
+// ping asks the broker for a sign of life and returns how many answers, as told to pong, include this one: by then the broker has read
+// everything that was written before.
+func (l *link) ping() (number uint64, err error) {
+	_, err = l.gather(func(b []byte) []byte {
+		l.pings++
+		number = l.pings
+		return append(b, pingreq[:]...)
+	})
+	return number, err
 }
 
 // gather lets add append to what is written next and returns the count of bytes at which that is written, for flushed.

@@ -44,6 +44,8 @@ func (s *seen) flushed(total uint64) {
 	s.written = total
 }
 
+func (s *seen) pong(uint64) {}
+
 // linked returns a started link and the broker's end of it.
 func linked(t *testing.T, stall time.Duration, to receiver) (*link, net.Conn) {
 	t.Helper()

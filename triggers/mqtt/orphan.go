@@ -42,12 +42,12 @@ func (s *Session) adopt(d *delivery) bool {
 	if !d.event.Dup || o.event.Topic != d.event.Topic || !bytes.Equal(o.event.Data, d.event.Data) {
 		return false
 	}
-	if o.of.fateOf(o) == givenBack {
+	if f, _ := o.of.fateOf(o); f == givenBack {
 		return false
 	}
 	o.heir.Store(d)
-	if f := o.of.fateOf(o); f != pending { // it was settled before there was an heir, or while one was made
-		d.of.settle(d, f)
+	if f, forgotten := o.of.fateOf(o); f != pending { // it was settled before there was an heir, or while one was made
+		d.of.settle(d, f, forgotten)
 	}
 	return true
 }

@@ -223,3 +223,5 @@ func (p *confirmations) flushed(total uint64) {
 		c.Confirmed(nil)
 	}
 }
+
+func (p *confirmations) pong(uint64) {}

@@ -143,3 +143,4 @@ type discard struct{}
 func (discard) publish(inbound) error { return nil }
 func (discard) puback(uint16) error   { return errProtocol }
 func (discard) flushed(uint64)        {}
+func (discard) pong(uint64)           {}

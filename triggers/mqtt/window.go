@@ -16,7 +16,9 @@ type delivery struct {
 	of    *window
 	size  int64
 	fate  fate
-	heir  atomic.Pointer[delivery] // the same message on a later connection
+
+	forgotten func(all bool)           // of its settlement
+	heir      atomic.Pointer[delivery] // the same message on a later connection
 }
 
 type fate uint8
@@ -34,7 +36,7 @@ func (d *delivery) Settle(s triggers.Settlement) {
 		f = givenBack
 	}
 	for ; d != nil; d = d.heir.Load() {
-		d.of.settle(d, f)
+		d.of.settle(d, f, s.Forgotten)
 	}
 }
 
@@ -52,6 +54,7 @@ type window struct {
 	bytes   int64 // of those
 	acks    []byte
 	timer   *time.Timer // runs once something was given back
+	proof   proof       // that the broker has acknowledgements
 
 	room chan struct{} // something was settled
 }
@@ -71,13 +74,13 @@ func (w *window) add(d *delivery) {
 }
 
 // settle decides d's fate, once, and acknowledges what can be.
-func (w *window) settle(d *delivery, f fate) {
+func (w *window) settle(d *delivery, f fate, forgotten func(all bool)) {
 	w.mu.Lock()
 	if d.fate != pending {
 		w.mu.Unlock()
 		return
 	}
-	d.fate = f
+	d.fate, d.forgotten = f, forgotten
 	w.open--
 	w.bytes -= d.size
 	if f == givenBack {
@@ -110,6 +113,7 @@ func (w *window) acknowledge() {
 		return
 	}
 	w.count.acked.Add(uint64(next - w.head))
+	w.doubt(w.waiting[w.head:next])
 	clear(w.waiting[w.head:next])
 	w.head = next
 	if w.head == len(w.waiting) {
@@ -160,12 +164,13 @@ func (w *window) close() []*delivery {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
+	w.proof.stop()
 	return w.waiting[w.head:]
 }
 
 // fateOf returns what was decided of d so far.
-func (w *window) fateOf(d *delivery) fate {
+func (w *window) fateOf(d *delivery) (f fate, forgotten func(all bool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return d.fate
+	return d.fate, d.forgotten
 }
