@@ -91,7 +91,7 @@ const (
 
 // ahead says whether t, of a function whose state follows its trigger, has to wait because its sender waits for one that came long before.
 func (d *Dispatcher) ahead(w *worker, t *task) bool {
-	if t.window == nil || t.seq != 0 || d.changelog(w.fn) == nil {
+	if t.window == nil || !w.live || d.changelog(w.fn) == nil {
 		return false
 	}
 	d.mu.Lock()
