@@ -254,7 +254,7 @@ func (a *Agent) openJourney(*Options) (err error) {
 		Node: a.cfg.Node.Name, Workers: a.engine.Info().Slots, MaxQueued: a.cfg.Limits.Queued,
 		SpillAfter: a.cfg.Limits.SpillAfter, Window: a.window(),
 	}, dispatch.Deps{
-		Local: a.engine, Store: weighed{a.store, a.usage}, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, Changelog: a.changelog, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
+		Local: a.engine, Store: weighed{a.store, a.usage}, Journal: a.journal, Loader: a.journal, Graves: a.journal, Outbox: a.outbox, Changelog: a.changelog, Owner: a.stateOwner, View: a.viewer, Peers: a.pool.invokers(), Probe: a.pool.prober(),
 		Observer: a.stories, Secrets: a.secrets, HTTP: a.egress, Log: a.log.With("part", "dispatch"),
 	})
 	a.ticks = newSchedules(a.store, a.dispatch.Post, a.log.With("part", "cron"))

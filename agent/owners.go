@@ -259,10 +259,15 @@ func (s *subscriptions) everywhere(functions []*function.Function) {
 	for _, f := range functions {
 		for i := range f.Manifest.MQTT {
 			if c := s.claim(f, i); s.sites[c.Broker] != nil && s.shared(c.spec, s.sites[c.Broker]) {
-				s.deployed[source(triggers.Group{Broker: c.Broker, Number: numberOwned, Members: []triggers.Subscription{c.Subscription}})] = true
+				s.deployed[ownedSource(c)] = true
 			}
 		}
 	}
+}
+
+// ownedSource is the key of the source of a trigger whose session is the cluster's.
+func ownedSource(c claim) string {
+	return source(triggers.Group{Broker: c.Broker, Number: numberOwned, Members: []triggers.Subscription{c.Subscription}})
 }
 
 // A node remembers the sessions of the cluster that it knew triggers of: when it finds at a start that one of them is no more, it sees

@@ -93,6 +93,21 @@ func (s *subscriptions) newChangelog(name, broker string) *changelog.Log {
 // changelog returns where the commits of a function go whose state is the cluster's, nil for others.
 func (a *Agent) changelog(f *function.Function) *changelog.Log { return a.subs.changelog(f) }
 
+// stateOwner returns the node that has the MQTT trigger of a function whose state is the cluster's, as far as this node knows; "" when none has.
+func (s *subscriptions) stateOwner(f *function.Function) string {
+	if !s.clustered(f) || len(f.Manifest.MQTT) == 0 {
+		return ""
+	}
+	c := s.claim(f, 0)
+	board := s.boards[c.Broker]
+	if board == nil {
+		return ""
+	}
+	return board.Owner(mqtt.ClientID(mqtt.Subscription{Cluster: s.team.cluster, Session: ownedSource(c)}))
+}
+
+func (a *Agent) stateOwner(f *function.Function) string { return a.subs.stateOwner(f) }
+
 // moved is called when the state of a function came here or went: its events may run here, or may not, and its schedules fire where it is.
 func (a *Agent) moved(name string) {
 	a.dispatch.Moved(name)

@@ -290,7 +290,7 @@ func TestStateFollowsFortyTakeovers(t *testing.T) {
 	for range 40 {
 		old := b.owner()
 		p := b.all[old]
-		worked := p.number("count") + rand.Int64N(50) // it dies at any moment of its work
+		worked := p.number("count") + rand.Int64N(20) // it dies at any moment of its work
 		b.until("it works", func() bool { return p.number("count") >= worked })
 		at := time.Now()
 		p.cable.plug(false)

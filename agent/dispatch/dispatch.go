@@ -119,6 +119,10 @@ type Deps struct {
 	// function: no function's does.
 	Changelog func(f *function.Function) *changelog.Log
 
+	// Owner returns the node that should have the state of such a function now, as far as this node knows, "" when nobody has; nil on a node
+	// that is alone.
+	Owner func(f *function.Function) string
+
 	View     Viewer
 	Observer Observer
 	Secrets  func(f *function.Function) function.Secrets

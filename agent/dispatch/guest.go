@@ -29,13 +29,21 @@ func (g *guestCall) Settle(s triggers.Settlement) {
 }
 
 // ExecuteHere runs a peer's call in a slot of this node and returns what it asked for, as data: nothing of it is committed here, and
-// nothing of it travels on to a third node ([P2]). Of call.Function it needs name, version and module; what is run is the function
+// nothing of it travels on to a third node ([P2]). But for a function whose state follows its trigger and is here: then it becomes true here,
+// and what is returned says what did ([U5]). Of call.Function it needs name, version and module; what is run is the function
 // deployed here, if it is the same. Its deadline is not looked at, clocks differ: the function's own timeout holds, and ctx.
 //
 // A call that finds as many waiting as there are slots is refused, and so is one that waited for Patience: class overload, not run.
 // Class not-here, not run either: this node does not have that version, is not eligible, or stops; or the function has state. Other
 // errors are the function's own. The load is this node's at the end, whatever the end was. ctx ends a call that runs, too.
 func (d *Dispatcher) ExecuteHere(ctx context.Context, call *function.Call) (*function.Result, placement.Load, error) {
+	if ours, err := d.ownable(call); ours || err != nil {
+		var res *function.Result
+		if err == nil {
+			res, err = d.ownHere(ctx, call)
+		}
+		return res, d.Load(), err
+	}
 	g := &guestCall{ctx: ctx, call: call, done: make(chan error, 1)}
 	err := d.admit(g)
 	if err == nil {

@@ -24,10 +24,16 @@ type Request struct {
 	Late  triggers.Receipt // Post: settled when the event has run or was given up, unless the agent ends before; nil = nobody asks
 	Lane  string           // Post: events of one lane run one at a time, in the order posted; "" = no order
 	Also  []store.Op       // Post: becomes true together with the event
+
+	passed bool // another node has passed it on: it is not passed on again
 }
 
+// byHand is the trigger of who asks for a function by its name.
+const byHand = "invoke"
+
 // Invoke runs a function now, for somebody who waits for the answer: it is not journaled and a failure is theirs, in the
-// settlement. The error says that there is no such function, or that it is paused; r is not settled then.
+// settlement. The error says that there is no such function, or that it is paused; r is not settled then. Where another node has the
+// function's state, it runs there (owner.go).
 func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("invoke %s: %w", q.Function, err)
@@ -50,7 +56,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 	}
 	switch {
 	case u.shut:
-		return stateElsewhere("invoke", q.Function)
+		return d.pass(ctx, u, q, route, r)
 	case u.full():
 		return &function.Error{
 			Op: "invoke", Subject: q.Function, Class: function.ClassOverload, Kind: "unconfirmed", Err: errors.New("its trigger's broker has not confirmed the commits before"),
@@ -145,7 +151,7 @@ func (u *unit) routeOf(q *Request) *Route {
 		}
 		return u.called
 	}
-	route := &Route{Function: q.Function, Trigger: "invoke"}
+	route := &Route{Function: q.Function, Trigger: byHand}
 	for i := range u.fn.Manifest.MQTT {
 		if p := u.fn.Manifest.MQTT[i].Topic; p.Match(q.Event.Topic) {
 			route.Trigger, route.Pattern = fmt.Sprintf("mqtt[%d]", i), p

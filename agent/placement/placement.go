@@ -79,6 +79,7 @@ type Reason string
 const (
 	ReasonLocal    Reason = "this node is eligible and has room"
 	ReasonState    Reason = "its state is on this node"
+	ReasonOwner    Reason = "its state is on the node that has its trigger, which runs it and keeps what it does"
 	ReasonQueued   Reason = "no room anywhere sooner than in this node's queue"
 	ReasonPeer     Reason = "a peer is expected to be done sooner"
 	ReasonRequired Reason = "this node is not eligible"

@@ -72,6 +72,8 @@ func (g *Gateway) explain(name string, err error) *problem {
 		p.Status, p.Title = http.StatusRequestEntityTooLarge, "The request is larger than the function takes"
 	case class == function.ClassReject:
 		p.Status, p.Title = http.StatusUnprocessableEntity, "The function rejected the request"
+	case p.Kind == "state-moving" || p.Kind == "state-elsewhere":
+		p.Status, p.Title, p.after = http.StatusServiceUnavailable, "The function's state is on its way from one node to another", seconds(e.After)
 	case class == function.ClassOverload || class == function.ClassNotHere || class == function.ClassConflict:
 		p.Status, p.Title, p.after = http.StatusServiceUnavailable, "There is no room to run the function now", seconds(e.After)
 	case p.Kind == "asked" || p.Kind == function.Retry.String():
