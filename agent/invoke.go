@@ -28,13 +28,16 @@ func (a *Agent) Invoke(ctx context.Context, name string, ev *event.Event) (admin
 	}
 	run := admin.Run{Node: a.cfg.Node.Name, Trigger: "invoke"}
 	wait := make(answer, 1)
-	trace := &function.Result{}
-	if err := a.dispatch.Invoke(ctx, dispatch.Request{Function: f.Name(), Event: ev, Trace: trace}, wait); err != nil {
+	trace, where := &function.Result{}, ""
+	if err := a.dispatch.Invoke(ctx, dispatch.Request{Function: f.Name(), Event: ev, Trace: trace, Where: &where}, wait); err != nil {
 		return run, err
 	}
 	select {
 	case s := <-wait:
 		run.Result, run.Err = *trace, s.Err
+		if where != "" {
+			run.Node = a.nameOf(where)
+		}
 		if s.Err != nil { // the function may have asked for something; nothing of it became true
 			run.Result.Publishes, run.Result.Writes, run.Result.Response = nil, nil, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"mayfly/agent/changelog"
 	"mayfly/agent/ownership"
@@ -189,6 +190,7 @@ type following struct {
 	mu    sync.Mutex
 	claim uint64
 	in    bool // connected
+	goes  bool // of its own accord
 	open  *changelog.Log
 }
 
@@ -197,7 +199,7 @@ func (g *following) Enter(ctx context.Context) (epoch uint64, ok bool) {
 	epoch, ok = g.Owner.Enter(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.claim = epoch
+	g.claim, g.goes = epoch, false
 	return epoch, ok
 }
 
@@ -207,8 +209,28 @@ func (g *following) Entered() {
 	g.Owner.Entered()
 }
 
-// Left implements mqtt.Gate.
+// Leaving implements mqtt.Gate.
+func (g *following) Leaving() {
+	g.mu.Lock()
+	g.goes = true
+	g.mu.Unlock()
+	g.Owner.Leaving()
+}
+
+// restsFor is how long a node that hands a trigger over waits until the broker has confirmed its state.
+const restsFor = time.Second
+
+// Left implements mqtt.Gate. Who leaves by itself still has the session at the broker.
 func (g *following) Left() {
+	g.mu.Lock()
+	log := g.open
+	if !g.goes {
+		log = nil
+	}
+	g.mu.Unlock()
+	if log != nil {
+		log.Rest(restsFor)
+	}
 	g.connected(false)
 	g.Owner.Left()
 }

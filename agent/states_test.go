@@ -31,6 +31,7 @@ type teller struct {
 	outbox   *outbox.Outbox
 	dispatch *dispatch.Dispatcher
 	subs     *subscriptions
+	stories  *stories
 	stop     func()
 }
 
@@ -42,6 +43,7 @@ type banks struct {
 	fn     *function.Function
 	all    map[string]*teller
 	dirs   map[string]string
+	lines  *lines // between the nodes; nil: they cannot call each other
 }
 
 // bank moves one from an account to another, counts, and remembers the number of the transfer: {n, from, to} in the payload. What it is told
@@ -69,6 +71,9 @@ func bank(call *function.Call, res *function.Result) error {
 	if from != to {
 		keys = append(keys, fmt.Sprint("account/", from), fmt.Sprint("account/", to))
 	}
+	if call.Trigger == "invoke" {
+		res.Response = &function.Response{Status: 200, Data: fmt.Append(nil, "made by ", call.Node)}
+	}
 	for i, key := range keys {
 		by := int64(1)
 		if i == 2 {
@@ -90,6 +95,16 @@ func (i invoker) Invoke(_ context.Context, call *function.Call, res *function.Re
 
 func newBanks(t *testing.T, o mosquitto.Options, ids ...string) *banks {
 	t.Helper()
+	b := foundedBanks(t, o, ids...)
+	for _, id := range ids {
+		b.start(id)
+	}
+	return b
+}
+
+// foundedBanks are banks that have not opened.
+func foundedBanks(t *testing.T, o mosquitto.Options, ids ...string) *banks {
+	t.Helper()
 	o.MaxQueued = -1
 	b := &banks{t: t, broker: mosquitto.Run(t, o), gossip: &gossip{changed: make(chan struct{})}, fn: on(t, "bank", "in/+"), all: map[string]*teller{}, dirs: map[string]string{}}
 	b.fn.Manifest.State.Scope = function.ScopeCluster
@@ -98,7 +113,6 @@ func newBanks(t *testing.T, o mosquitto.Options, ids ...string) *banks {
 	b.gossip.set(everybody(ids...))
 	for _, id := range ids {
 		b.dirs[id] = t.TempDir()
-		b.start(id)
 	}
 	return b
 }
@@ -107,7 +121,7 @@ func (b *banks) start(id string) {
 	b.t.Helper()
 	t, log := b.t, slog.New(slog.DiscardHandler)
 	s, closeStore := opened(t, b.dirs[id])
-	p := &teller{id: id, cable: newCable(t, b.broker.Addr()), store: s}
+	p := &teller{id: id, cable: newCable(t, b.broker.Addr()), store: s, stories: newStories(id)}
 	all, err := sites(&Config{Brokers: map[string]BrokerConfig{"site": {URLs: []string{"tcp://" + p.cable.listener.Addr().String()}}}}, nil, log)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +134,8 @@ func (b *banks) start(id string) {
 		t.Fatal(err)
 	}
 	p.dispatch = dispatch.New(dispatch.Config{Node: id, Workers: 4}, dispatch.Deps{
-		Local: invoker(bank), Store: s, Journal: j, Loader: j, Graves: j, Outbox: p.outbox, Observer: newStories(id), Log: log,
+		Local: invoker(bank), Store: s, Journal: j, Loader: j, Graves: j, Outbox: p.outbox, Observer: p.stories, Log: log,
+		Peers: b.lines.from(id), Owner: func(f *function.Function) string { return p.subs.stateOwner(f) },
 		Changelog: func(f *function.Function) *changelog.Log { return p.subs.changelog(f) },
 		View:      newViewer(nil, placement.Node{ID: id, Name: id, Slots: 4, Speed: 1}),
 	})

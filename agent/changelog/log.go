@@ -67,6 +67,8 @@ type Log struct {
 	waiting    int               // commits that are not confirmed
 	last       *flight           // the latest of them
 	carried    carried           // done marks
+	resting    bool              // closed, but what was committed still counts
+	idle       chan struct{}     // closed when nothing is unconfirmed any more; nil = nobody waits
 	cancel     context.CancelFunc
 	superseded func(error) // while open: somebody else has the state
 	ended      chan struct{}
@@ -114,6 +116,13 @@ func (l *Log) Generation() uint64 {
 		return 0
 	}
 	return l.generation
+}
+
+// Holds says whether what was committed at that generation, and is confirmed now, certainly counts: nobody else can have begun meanwhile.
+func (l *Log) Holds(generation uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return (l.open || l.resting) && l.generation == generation
 }
 
 // Claim returns the epoch of the claim under which the log is open, 0 while it is closed.
@@ -342,5 +351,11 @@ func (l *Log) confirmed(f *flight, err error) {
 	}
 	if room {
 		l.Room()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == 0 && l.idle != nil {
+		close(l.idle)
+		l.idle = nil
 	}
 }

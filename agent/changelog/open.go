@@ -44,6 +44,34 @@ func (l *Log) Open(claim uint64) {
 	}()
 }
 
+// Rest closes the log and waits, for so long at most, until what was taken is confirmed. It is for who still has the trigger and is about to
+// leave it: nobody else can begin before that.
+func (l *Log) Rest(most time.Duration) {
+	l.mu.Lock()
+	was := l.open
+	l.resting, l.open = l.open, false
+	var idle chan struct{}
+	if l.waiting > 0 {
+		idle = make(chan struct{})
+		l.idle = idle
+	}
+	l.mu.Unlock()
+	if was {
+		l.Changed()
+	}
+	if was && idle != nil {
+		late := time.NewTimer(most)
+		defer late.Stop()
+		select {
+		case <-idle:
+		case <-late.C:
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resting, l.idle = false, nil
+}
+
 // Close ends it: from its return on no commit is taken. What was taken is still confirmed.
 func (l *Log) Close() {
 	l.shut(nil)

@@ -130,11 +130,14 @@ func (d *Dispatcher) transact(w *worker, t *task, s triggers.Settlement) error {
 			d.dep.Journal.Removed(t.unit.name, t.seq)
 		}
 	}
-	log := d.changelog(w.fn)
+	log, generation := d.changelog(w.fn), w.generation
 	done := func(err error) {
-		if err != nil {
+		switch {
+		case err != nil:
 			s = triggers.Settlement{Err: err}
-		} else {
+		case t.sync && log != nil && !log.Holds(generation):
+			s = triggers.Settlement{Err: stateLeft(name)}
+		default:
 			s.Forgotten = release(log, t, marks)
 		}
 		d.over(t, s)

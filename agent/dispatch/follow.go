@@ -39,9 +39,13 @@ func (d *Dispatcher) Moved(name string) {
 	u.log = d.changelog(u.fn)
 	if u.shut = d.elsewhere(u.fn); !u.shut {
 		u.held.forget() // what is here now may be what another node wrote
-		d.unparkAll(u)
 	}
+	d.unparkAll(u)
 }
+
+// takes says whether the head of l may go to a worker: because it may run, or because somebody waits for it who has to be told that it will
+// not. Called with Dispatcher.mu held.
+func (u *unit) takes(l *lane) bool { return u.mayRun() || u.shut && l.head.sync }
 
 // overtaken says whether t came under a claim that is not the one under which the state is here. While it is not here at all nobody can say.
 func (d *Dispatcher) overtaken(w *worker, t *task) bool {
@@ -115,6 +119,6 @@ func (u *unit) full() bool { return u.log != nil && u.log.Full() }
 func stateElsewhere(op, name string) error {
 	return &function.Error{
 		Op: op, Subject: name, Class: function.ClassNotHere, Kind: "state-elsewhere",
-		Err: errors.New("its state is where its trigger is, and that is not this node, or not yet"), Hint: "mayfly fn get " + name + " names the owner",
+		After: movingAfter, Err: errors.New("its state is where its trigger is, and that is not this node, or not yet"), Hint: "mayfly fn show " + name + " names the owner",
 	}
 }

@@ -30,7 +30,7 @@ func (g *guestCall) Settle(s triggers.Settlement) {
 
 // ExecuteHere runs a peer's call in a slot of this node and returns what it asked for, as data: nothing of it is committed here, and
 // nothing of it travels on to a third node ([P2]). But for a function whose state follows its trigger and is here: then it becomes true here,
-// and what is returned says what did ([U5]). Of call.Function it needs name, version and module; what is run is the function
+// and what is returned says what did ([U6]). Of call.Function it needs name, version and module; what is run is the function
 // deployed here, if it is the same. Its deadline is not looked at, clocks differ: the function's own timeout holds, and ctx.
 //
 // A call that finds as many waiting as there are slots is refused, and so is one that waited for Patience: class overload, not run.

@@ -215,7 +215,7 @@ func (d *Dispatcher) enqueue(t *task) {
 // makeReady lets a worker take the lane's head, or parks the lane when its function has enough to do: no worker is woken for
 // nothing. Called with mu held.
 func (d *Dispatcher) makeReady(l *lane) {
-	if !l.unit.mayRun() {
+	if !l.unit.takes(l) {
 		d.park(l)
 		return
 	}
@@ -268,7 +268,7 @@ func (d *Dispatcher) work() {
 		case l.spilling:
 			l.state = laneHeld
 			d.unpark(l.unit) // in its place
-		case !l.unit.mayRun(): // paused, or allowed less meanwhile
+		case !l.unit.takes(l): // paused, or allowed less meanwhile
 			d.park(l)
 		default:
 			d.step(w, l)

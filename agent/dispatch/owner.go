@@ -13,7 +13,7 @@ import (
 )
 
 // A call of a function whose state follows its trigger runs where the state is, whichever node it comes to: that node passes it on, once, and
-// hands the answer back ([U5]). Unlike a call that placement sends to a peer ([P2]) it becomes true there, by the commit of any other call:
+// hands the answer back ([U6]). Unlike a call that placement sends to a peer ([P2]) it becomes true there, by the commit of any other call:
 // what comes back is what was done, and nothing of it is committed here.
 
 const (
@@ -36,7 +36,7 @@ func (d *Dispatcher) pass(ctx context.Context, u *unit, q Request, route *Route,
 	d.away.running++
 	call := d.passing(ctx, u.fn, q.Event, route)
 	go func() {
-		r.Settle(d.atOwner(ctx, call, q.Trace))
+		r.Settle(d.atOwner(ctx, call, &q))
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.away.running--
@@ -60,7 +60,7 @@ func (d *Dispatcher) passing(ctx context.Context, f *function.Function, ev *even
 }
 
 // atOwner is one call at the node that has the state, or why there is none.
-func (d *Dispatcher) atOwner(ctx context.Context, call *function.Call, trace *function.Result) triggers.Settlement {
+func (d *Dispatcher) atOwner(ctx context.Context, call *function.Call, q *Request) triggers.Settlement {
 	start := d.now()
 	placed := placement.Decision{
 		Time: start, Event: call.Event.ID, Function: call.Function.Name(), Trigger: call.Trigger, Reason: placement.ReasonOwner,
@@ -78,8 +78,11 @@ func (d *Dispatcher) atOwner(ctx context.Context, call *function.Call, trace *fu
 		}
 	}
 	d.dep.Observer.Placed(&placed)
-	if trace != nil {
-		*trace = res
+	if q.Trace != nil {
+		*q.Trace = res
+	}
+	if q.Where != nil {
+		*q.Where = placed.Node
 	}
 	return triggers.Settlement{Response: res.Response, Outcome: res.Outcome, Err: err}
 }
@@ -154,5 +157,14 @@ func (d *Dispatcher) ownHere(ctx context.Context, call *function.Call) (*functio
 		return nil, &function.Error{
 			Op: "invoke", Subject: name, Class: function.ClassRetry, Kind: "canceled", Err: ctx.Err(), Hint: "it goes on by itself: mayfly events tail --function " + name,
 		}
+	}
+}
+
+// stateLeft is for callers whose commit the broker has confirmed when the state was not here any more: whoever has it now began before the
+// commit, or after it.
+func stateLeft(name string) error {
+	return &function.Error{
+		Op: "invoke", Subject: name, Class: function.ClassRetry, Kind: "state-left",
+		Err: errors.New("its state went to another node meanwhile: it may have been done, or not"), Hint: "look at what it changes before asking again",
 	}
 }

@@ -20,6 +20,7 @@ type Request struct {
 	Event    *event.Event
 
 	Here  time.Duration    // Invoke: a function that is limited to this may run on the caller's goroutine, before Invoke returns; 0 = none
+	Where *string          // Invoke: gets the node that ran it, when it is another one, before the receipt is settled; nil = nobody asks
 	Trace *function.Result // Invoke: gets a copy of the result, complete when the receipt is settled; nil = nobody looks
 	Late  triggers.Receipt // Post: settled when the event has run or was given up, unless the agent ends before; nil = nobody asks
 	Lane  string           // Post: events of one lane run one at a time, in the order posted; "" = no order
@@ -55,7 +56,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, q Request, r triggers.Receipt) 
 		}
 	}
 	switch {
-	case u.shut:
+	case u.shut && d.elsewhere(u.fn): // else it waits until that is known here
 		return d.pass(ctx, u, q, route, r)
 	case u.full():
 		return &function.Error{

@@ -122,6 +122,8 @@ func (d *Dispatcher) sift(w *worker, t *task) (over bool, wait time.Duration) {
 		return true, d.drop(w, t, "expired")
 	case w.live && (d.fenced(t) || d.overtaken(w, t)):
 		return d.expel(w, t), 0
+	case t.sync && d.elsewhere(w.fn):
+		return true, d.refuse(w, t, stateElsewhere("invoke", t.route.Function))
 	case d.ahead(w, t):
 		return true, jitter(aheadMin, aheadMax, 5)
 	}
