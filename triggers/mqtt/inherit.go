@@ -116,3 +116,4 @@ func (h *heir) publish(p inbound) error {
 
 func (*heir) puback(uint16) error { return errProtocol }
 func (*heir) flushed(uint64)      {}
+func (*heir) pong(uint64)         {}
