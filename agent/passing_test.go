@@ -88,10 +88,10 @@ func (l *lines) from(id string) func(node string) (dispatch.Invoker, bool) {
 	return func(node string) (dispatch.Invoker, bool) { return peers.To(l.members[node].ID()) }
 }
 
-// executor is peer.Executor.
-type executor func(ctx context.Context, r *peer.ExecRequest) (*function.Result, error)
+// answering is peer.Executor.
+type answering func(ctx context.Context, r *peer.ExecRequest) (*function.Result, error)
 
-func (e executor) Exec(ctx context.Context, _ string, r *peer.ExecRequest) (*function.Result, error) {
+func (e answering) Exec(ctx context.Context, _ string, r *peer.ExecRequest) (*function.Result, error) {
 	return e(ctx, r)
 }
 
@@ -101,7 +101,7 @@ func (l *lines) open(p *teller, f *function.Function) {
 	m, quiet := l.members[p.id], slog.New(slog.DiscardHandler)
 	server := peer.NewServer(peer.Trust{
 		TLS: m.ServerTLS, NodeOf: nodeOf, Admitted: func(string) bool { return true },
-	}, peer.Doors{Exec: executor(func(ctx context.Context, r *peer.ExecRequest) (*function.Result, error) {
+	}, peer.Doors{Exec: answering(func(ctx context.Context, r *peer.ExecRequest) (*function.Result, error) {
 		call, err := r.Call(f, p.id)
 		if err != nil {
 			return nil, err
