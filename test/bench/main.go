@@ -49,6 +49,12 @@ func main() {
 	out := flag.String("out", "out/bench.json", "where the figures go")
 	flag.Parse()
 	log.SetFlags(0)
+	if flag.Arg(0) == "twin" {
+		if err := beTwin(flag.Arg(1), os.Stdin, os.Stdout); err != nil {
+			log.Fatalln("bench twin:", err)
+		}
+		return
+	}
 	if err := run(*only, *out); err != nil {
 		log.Fatalln("bench:", err)
 	}
@@ -116,7 +122,7 @@ func (b *bench) finish(out string) error {
 	return figures.Write(out, b.rows)
 }
 
-// limit is what a figure has to hold. Zero fields are not asked for.
+// limit is what a figure has to hold. Zero fields are not asked for; with none the figure only says what the machine is.
 type limit struct {
 	atMost, atLeast           float64 // of the value
 	ratioAtMost, ratioAtLeast float64
@@ -124,6 +130,8 @@ type limit struct {
 
 func (l limit) String() string {
 	switch {
+	case l == (limit{}):
+		return ""
 	case l.ratioAtMost != 0:
 		return fmt.Sprintf("at most %g of the baseline", l.ratioAtMost)
 	case l.ratioAtLeast != 0:
@@ -136,6 +144,8 @@ func (l limit) String() string {
 
 func (l limit) holds(r *row) bool {
 	switch {
+	case l == (limit{}):
+		return true
 	case l.ratioAtMost != 0:
 		return r.Ratio <= l.ratioAtMost && r.Baseline > 0
 	case l.ratioAtLeast != 0:
@@ -164,7 +174,9 @@ func (b *bench) keep(r *row, want limit) {
 	r.Target, r.OK = want.String(), want.holds(r)
 	b.rows = append(b.rows, *r)
 	verdict := "ok"
-	if !r.OK {
+	if want == (limit{}) {
+		verdict = ""
+	} else if !r.OK {
 		verdict = "MISSED"
 	}
 	ratio := ""

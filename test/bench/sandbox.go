@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"mayfly/function"
@@ -58,9 +57,12 @@ func (b *bench) guest(module []byte) (*guest, error) {
 	return &guest{module, engine, fresh, &warm}, nil
 }
 
+// echoModule is the C guest.
+const echoModule = "examples/echo/echo.wasm"
+
 // sandbox measures an event in the engine alone: read, published, limits, deadline and metering included.
 func (b *bench) sandbox() error {
-	module, err := os.ReadFile("examples/echo/echo.wasm")
+	module, err := os.ReadFile(echoModule)
 	if err != nil {
 		return err
 	}
@@ -111,29 +113,12 @@ func (b *bench) cGuest(c *guest) error {
 	return b.twoThreads(c)
 }
 
-// twoThreads compares the best of many short rounds: a round that had two processors for itself says what the engine does, any other
-// says what the rest of the machine did.
-func (b *bench) twoThreads(c *guest) error {
-	var one, two samples
-	for range pick(b, 20, 100) {
-		err := errors.Join(
-			one.add(enginebench.Calls(c.engine, c.fresh, make([]byte, 200), 5000, 1)),
-			two.add(enginebench.Calls(c.engine, c.fresh, make([]byte, 200), 5000, 2)),
-		)
-		if err != nil {
-			return err
-		}
-	}
-	b.add("C guest, fresh: two threads beside one", slices.Max(two.rate), "/s", slices.Max(one.rate), limit{ratioAtLeast: 1.8})
-	return nil
-}
-
 // samples are the figures of several rounds, times in microseconds.
-type samples struct{ p50, p99, rate []float64 }
+type samples struct{ p50, p99 []float64 }
 
 func (s *samples) add(l enginebench.Latency, err error) error {
 	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
-	s.p50, s.p99, s.rate = append(s.p50, us(l.P50)), append(s.p99, us(l.P99)), append(s.rate, l.PerSecond)
+	s.p50, s.p99 = append(s.p50, us(l.P50)), append(s.p99, us(l.P99))
 	return err
 }
 

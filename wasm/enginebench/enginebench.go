@@ -52,19 +52,50 @@ func Calls(e *wasm.Engine, f *function.Function, data []byte, n, threads int) (L
 }
 
 func calls(e *wasm.Engine, f *function.Function, data []byte, times []time.Duration) error {
-	var res function.Result
+	var c caller
 	ev := newEvent(data)
-	ctx := context.Background()
 	for i := range times {
-		call := function.Call{Function: f, Event: ev, Trigger: "bench", Attempt: 1, Node: "bench"}
 		start := time.Now()
-		if err := e.Invoke(ctx, &call, &res); err != nil {
+		if err := c.run(e, f, ev); err != nil {
 			return err
 		}
 		times[i] = time.Since(start)
-		if res.Outcome != function.Done {
-			return fmt.Errorf("the function says %v", res.Outcome)
+	}
+	return nil
+}
+
+// During returns how many events of f one thread gets done between two moments, one after the other. It is what Calls is, for who
+// compares the work of several threads or processes in the same moments.
+func During(e *wasm.Engine, f *function.Function, data []byte, begin, end time.Time) (events int, err error) {
+	if err := e.Load(context.Background(), f); err != nil {
+		return 0, err
+	}
+	var c caller
+	ev := newEvent(data)
+	for time.Now().Before(begin) { //nolint:revive // awake, so that it begins when the others do
+	}
+	for time.Now().Before(end) {
+		if err := c.run(e, f, ev); err != nil {
+			return 0, err
 		}
+		events++
+	}
+	return events, nil
+}
+
+// caller has what is used again for every event, as the agent has it.
+type caller struct {
+	call function.Call
+	res  function.Result
+}
+
+func (c *caller) run(e *wasm.Engine, f *function.Function, ev *event.Event) error {
+	c.call = function.Call{Function: f, Event: ev, Trigger: "bench", Attempt: 1, Node: "bench"}
+	if err := e.Invoke(context.Background(), &c.call, &c.res); err != nil {
+		return err
+	}
+	if c.res.Outcome != function.Done {
+		return fmt.Errorf("the function says %v", c.res.Outcome)
 	}
 	return nil
 }
