@@ -42,7 +42,7 @@ func (b *bench) twoThreads(c *guest) error {
 		return together(w, n, func(i int) (int, error) { return twins[i].during(w) })
 	}
 	var rates [4][]float64
-	for range pick(b, 50, 200) {
+	for range pick(b, 50, 100) {
 		for i, measure := range []func() (float64, error){
 			func() (float64, error) { return threads(1) }, func() (float64, error) { return threads(2) },
 			func() (float64, error) { return processes(1) }, func() (float64, error) { return processes(2) },

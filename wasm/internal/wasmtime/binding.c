@@ -88,7 +88,7 @@ static wasm_trap_t *trampoline(void *env, wasmtime_caller_t *caller, wasmtime_va
   uint8_t *memory = NULL;
   size_t length = 0;
   if (in->has_memory) {
-    memory = wasmtime_memory_data(context, &in->memory);
+    memory = in->base;
     length = wasmtime_memory_data_size(context, &in->memory);
   } else { // a start function calls before we know the instance
     wasmtime_extern_t item;
@@ -197,20 +197,31 @@ static void end(mf_instance *in, int64_t start) {
   __atomic_store_n(&in->check_at, INT64_MAX, __ATOMIC_RELAXED);
 }
 
-// Calls export number index, whose type was checked when the module was loaded: no parameters, at most one i32 result.
-static int32_t call_export(mf_instance *in, int32_t index, int32_t *value) {
+// Finds the function that is export number index; its type was checked when the module was loaded: no parameters, at most one i32
+// result.
+static int32_t find(mf_instance *in, int32_t index, wasmtime_func_t *func) {
   wasmtime_extern_t item;
   char *name;
   size_t name_len;
   if (!wasmtime_instance_export_nth(in->context, &in->instance, (size_t)index, &name, &name_len, &item) ||
       item.kind != WASMTIME_EXTERN_FUNC)
     return failed(in, wasmtime_error_new("export is not a function"), NULL);
+  *func = item.of.func;
+  return MF_OK;
+}
+
+static int32_t call(mf_instance *in, const wasmtime_func_t *func, int32_t *value) {
   wasmtime_val_raw_t raw[1] = {{.i64 = 0}};
   wasm_trap_t *trap = NULL;
-  wasmtime_error_t *error = wasmtime_func_call_unchecked(in->context, &item.of.func, raw, value != NULL, &trap);
+  wasmtime_error_t *error = wasmtime_func_call_unchecked(in->context, func, raw, value != NULL, &trap);
   if (error != NULL || trap != NULL) return failed(in, error, trap);
   if (value != NULL) *value = raw[0].i32;
   return MF_OK;
+}
+
+static int32_t call_export(mf_instance *in, int32_t index, int32_t *value) {
+  wasmtime_func_t func;
+  return find(in, index, &func) == MF_OK ? call(in, &func, value) : in->status;
 }
 
 // The engine of the processor we are on has the memory of its slots in that processor's cache and its locks to itself. Where
@@ -245,6 +256,7 @@ static int32_t open(mf_instance *in, const mf_module *m) {
     if (wasmtime_instance_export_nth(in->context, &in->instance, (size_t)m->memory, &name, &name_len, &item) &&
         item.kind == WASMTIME_EXTERN_MEMORY) {
       in->memory = item.of.memory;
+      in->base = wasmtime_memory_data(in->context, &in->memory);
       in->has_memory = true;
     }
   }
@@ -262,15 +274,15 @@ void mf_close(mf_instance *in) {
   in->has_memory = false;
 }
 
-static int32_t entry(mf_instance *in, const mf_module *m) {
-  in->phase = MF_ENTRY;
-  return call_export(in, m->entry, m->entry_returns ? &in->value : NULL);
-}
+static int32_t *entry_value(mf_instance *in, const mf_module *m) { return m->entry_returns ? &in->value : NULL; }
 
 int32_t mf_once(mf_instance *in, const mf_module *m) {
   int64_t start;
   begin(in, &start);
-  if (open(in, m) == MF_OK && in->value == 0) entry(in, m);
+  if (open(in, m) == MF_OK && in->value == 0) {
+    in->phase = MF_ENTRY;
+    call_export(in, m->entry, entry_value(in, m));
+  }
   if (in->has_memory) in->memory_bytes = (int64_t)wasmtime_memory_data_size(in->context, &in->memory);
   mf_close(in);
   end(in, start);
@@ -280,7 +292,7 @@ int32_t mf_once(mf_instance *in, const mf_module *m) {
 int32_t mf_open(mf_instance *in, const mf_module *m) {
   int64_t start;
   begin(in, &start);
-  open(in, m);
+  if (open(in, m) == MF_OK) find(in, m->entry, &in->entry);
   end(in, start);
   return in->status;
 }
@@ -289,7 +301,8 @@ int32_t mf_call(mf_instance *in, const mf_module *m) {
   int64_t start;
   begin(in, &start);
   wasmtime_context_set_epoch_deadline(in->context, 1);
-  entry(in, m);
+  in->phase = MF_ENTRY;
+  call(in, &in->entry, entry_value(in, m));
   end(in, start);
   return in->status;
 }

@@ -42,7 +42,7 @@ enum { MF_LINE = 128 }; // bytes that two processors may not both write to: two 
 // A place to run one event at a time: allocated once, used for many events. Times are nanoseconds of CLOCK_MONOTONIC.
 typedef struct mf_instance {
   // Set before a call.
-  uintptr_t session;     // handed to mayflyHostCall
+  void *session;         // handed to mayflyHostCall; Go's, pinned: nobody here looks inside
   int64_t deadline;      // absolute wall deadline
   int64_t cpu_limit;     // CPU time the call may use
   int64_t memory_limit;  // bytes
@@ -62,7 +62,9 @@ typedef struct mf_instance {
   wasmtime_context_t *context;
   wasmtime_instance_t instance;
   wasmtime_memory_t memory;
+  uint8_t *base; // of memory: it never moves (wasmtime_config_memory_may_move), its length is asked for
   bool has_memory;
+  wasmtime_func_t entry; // between mf_open and mf_close
 } __attribute__((aligned(MF_LINE))) mf_instance;
 
 int64_t mf_now(void); // CLOCK_MONOTONIC in nanoseconds
@@ -87,7 +89,7 @@ enum { MF_MAX_PARAMS = 16 };
 
 // One host call. memory may be NULL (length 0) when the guest exports none.
 typedef struct mf_host_call {
-  uintptr_t session;
+  void *session;
   int32_t id, nargs;
   uint64_t *args; // the parameters, zero-extended to 64 bits
   uint8_t *memory;

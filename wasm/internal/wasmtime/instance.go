@@ -9,7 +9,7 @@ import "C"
 import (
 	"fmt"
 	"math"
-	"runtime/cgo"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -43,7 +43,7 @@ type Cost struct {
 // unless it was opened with Open.
 type Instance struct {
 	c      *C.mf_instance
-	handle cgo.Handle
+	pin    runtime.Pinner // of this, because c points to it
 	host   Host
 	err    error // of the host call that ended the guest
 	module *Module
@@ -55,8 +55,8 @@ func NewInstance(h Host) *Instance {
 	if in.c == nil {
 		panic("wasmtime: out of memory")
 	}
-	in.handle = cgo.NewHandle(in)
-	in.c.session = C.uintptr_t(in.handle)
+	in.pin.Pin(in)
+	in.c.session = unsafe.Pointer(in)
 	in.c.check_at = math.MaxInt64
 	return in
 }
@@ -64,9 +64,9 @@ func NewInstance(h Host) *Instance {
 // Free ends what is open and frees the place.
 func (in *Instance) Free() {
 	in.Close()
-	in.handle.Delete()
 	C.free(unsafe.Pointer(in.c))
 	in.c = nil
+	in.pin.Unpin()
 }
 
 // CheckAt is when MoveEpoch must be called for the running guest's limits to be enforced, in the clock of Now;
@@ -91,7 +91,7 @@ func (in *Instance) Prepare(l Limits, now time.Duration) {
 // Once makes an instance of m, runs its entry once and takes it down. It returns what the entry returned (0 when it
 // returns nothing) and a *Failure when it did not come that far.
 func (in *Instance) Once(m *Module) (int32, error) {
-	if C.mf_once(in.c, &m.c) != C.MF_OK {
+	if C.mf_once(in.c, m.c) != C.MF_OK {
 		return 0, in.failure()
 	}
 	return in.result(C.MF_ENTRY)
@@ -99,7 +99,7 @@ func (in *Instance) Once(m *Module) (int32, error) {
 
 // Open makes an instance of m that stays until Close.
 func (in *Instance) Open(m *Module) error {
-	if C.mf_open(in.c, &m.c) != C.MF_OK {
+	if C.mf_open(in.c, m.c) != C.MF_OK {
 		err := in.failure()
 		in.Close()
 		return err
@@ -114,7 +114,7 @@ func (in *Instance) Open(m *Module) error {
 
 // Call runs the entry of the open instance. After a *Failure the instance must be closed.
 func (in *Instance) Call() (int32, error) {
-	if C.mf_call(in.c, &in.module.c) != C.MF_OK {
+	if C.mf_call(in.c, in.module.c) != C.MF_OK {
 		return 0, in.failure()
 	}
 	return in.result(C.MF_ENTRY)
@@ -146,7 +146,7 @@ func (in *Instance) result(want C.int32_t) (int32, error) {
 //
 //export mayflyHostCall
 func mayflyHostCall(call *C.mf_host_call) (status C.int32_t) {
-	in := cgo.Handle(call.session).Value().(*Instance)
+	in := (*Instance)(call.session)
 	defer func() { // a panic must not unwind through the guest's frames
 		if p := recover(); p != nil {
 			in.err = fmt.Errorf("panic in host function %d: %v\n%s", call.id, p, debug.Stack())

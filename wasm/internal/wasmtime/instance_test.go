@@ -2,6 +2,7 @@ package wasmtime
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -198,6 +199,49 @@ func TestStartFunctionSeesItsMemory(t *testing.T) {
 	in.Prepare(generous(), Now())
 	if v, err := in.Once(m); v != 7 || err != nil {
 		t.Errorf("Once = %d, %v", v, err)
+	}
+}
+
+// The host sees all of a memory that grew, from none at all to the most there can be, in a call after it too.
+func TestHostSeesGrownMemory(t *testing.T) {
+	for _, slots := range []uint32{4, 0} {
+		s := testSettings()
+		s.Slots = slots
+		e, err := NewEngine(s, testImports)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(e.Close)
+		f := fixture{t, e}
+		for _, first := range []int{0, 1} {
+			m := f.load(fmt.Sprintf(`(module (import "m" "data" (func $data (param i32 i32) (result i32)))
+  (memory (export "memory") %d)
+  (func (export "mayfly_handle") (result i32) (local $last i32)
+    (if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then (return (i32.const -1))))
+    (local.set $last (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 1)))
+    (drop (call $data (local.get $last) (i32.const 1)))
+    (i32.load8_u (local.get $last))))`, first))
+			in := f.instance(func(_ int, args []uint64, memory []byte) (uint64, error) {
+				if int(args[0]) != len(memory)-1 {
+					t.Errorf("%d slots, %d pages: the guest's last byte is %d, the host sees %d bytes", slots, first, args[0], len(memory))
+				}
+				memory[args[0]] = 7
+				return 0, nil
+			})
+			limits := generous()
+			limits.Memory = 64 << 20
+			in.Prepare(limits, Now())
+			if err := in.Open(m); err != nil {
+				t.Fatal(err)
+			}
+			for call := range 10 {
+				in.Prepare(limits, Now())
+				if v, err := in.Call(); v != 7 || err != nil {
+					t.Errorf("%d slots, %d pages, call %d: %d, %v", slots, first, call, v, err)
+				}
+			}
+			in.Close()
+		}
 	}
 }
 

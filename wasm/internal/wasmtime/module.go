@@ -1,6 +1,7 @@
 package wasmtime
 
 /*
+#include <stdlib.h>
 #include "binding.h"
 */
 import "C"
@@ -23,7 +24,7 @@ type Export struct {
 // Module is native code loaded into an engine, ready to be instantiated. Safe for concurrent use.
 type Module struct {
 	engine  *Engine
-	c       C.mf_module
+	c       *C.mf_module           // in C's memory, or every call would be checked for pointers into Go's
 	loaded  []*C.wasmtime_module_t // by shard; only the first is there before Spread
 	exports []Export
 	size    int64 // of one
@@ -72,6 +73,9 @@ func (e *Engine) Load(native []byte) (*Module, error) {
 	err := takeError(C.wasmtime_module_deserialize(e.shards[0].ptr, (*C.uint8_t)(unsafe.SliceData(native)), C.size_t(len(native)), &m.loaded[0]))
 	if err != nil {
 		return nil, err
+	}
+	if m.c = (*C.mf_module)(C.calloc(1, C.sizeof_mf_module)); m.c == nil {
+		panic("wasmtime: out of memory")
 	}
 	m.copies.Store(1)
 	m.exports = m.readExports()
@@ -151,7 +155,8 @@ func (m *Module) Close() {
 	for _, x := range m.loaded {
 		C.wasmtime_module_delete(x)
 	}
-	m.c, m.loaded = C.mf_module{}, nil
+	C.free(unsafe.Pointer(m.c))
+	m.c, m.loaded = nil, nil
 }
 
 func (m *Module) readExports() []Export {
