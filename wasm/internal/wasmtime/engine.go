@@ -59,7 +59,7 @@ const MaxShards = C.MF_SHARDS
 //
 // It consists of shards, each an engine of the library with a pool of its own: making an instance takes several locks of its
 // engine and leaves the slot's memory in the cache of the processor it ran on, so that two processors that share an engine get
-// 1.3 times the work of one done, and two that do not 1.9 times (measured, fresh instances of a small guest). Which shard makes an
+// 1.3 times the work of one done, and two that do not as much as two processes (measured, fresh instances of a small guest). Which shard makes an
 // instance is decided where it is made; nothing of one shard is ever given to another.
 type Engine struct {
 	shards  []shard
