@@ -122,15 +122,16 @@ func (b *bench) finish(out string) error {
 	return figures.Write(out, b.rows)
 }
 
-// limit is what a figure has to hold. Zero fields are not asked for; with none the figure only says what the machine is.
+// limit is what a figure has to hold. Zero fields are not asked for, but for atMost when there is no other.
 type limit struct {
 	atMost, atLeast           float64 // of the value
 	ratioAtMost, ratioAtLeast float64
+	none                      bool // no target: the figure only says what the machine gives
 }
 
 func (l limit) String() string {
 	switch {
-	case l == (limit{}):
+	case l.none:
 		return ""
 	case l.ratioAtMost != 0:
 		return fmt.Sprintf("at most %g of the baseline", l.ratioAtMost)
@@ -144,7 +145,7 @@ func (l limit) String() string {
 
 func (l limit) holds(r *row) bool {
 	switch {
-	case l == (limit{}):
+	case l.none:
 		return true
 	case l.ratioAtMost != 0:
 		return r.Ratio <= l.ratioAtMost && r.Baseline > 0
@@ -174,7 +175,7 @@ func (b *bench) keep(r *row, want limit) {
 	r.Target, r.OK = want.String(), want.holds(r)
 	b.rows = append(b.rows, *r)
 	verdict := "ok"
-	if want == (limit{}) {
+	if want.none {
 		verdict = ""
 	} else if !r.OK {
 		verdict = "MISSED"
