@@ -229,6 +229,7 @@ func TestSecretsOfACluster(t *testing.T) {
 	if got := three.reads("hook", "hook"); got != "(sealed)" {
 		t.Errorf("who was revoked reads %q", got)
 	}
+	two.until("it has heard of the revocation", func() bool { return two.pool.member.Revoked(three.node.ID) })
 	for _, d := range []*device{one, two} {
 		if _, err := three.pool.peers.Pull(t.Context(), d.node.ID, secretState, []byte(`{}`)); err == nil {
 			t.Errorf("%s answers who was revoked", d.cfg.Node.Name)
