@@ -153,7 +153,7 @@ func (l *lines) transfer(id string, n int) (code int, after, text string) {
 func TestCallsReachTheState(t *testing.T) {
 	b := connectedBanks(t, "a", "b", "c")
 	b.until("somebody has the state", func() bool { return b.owner() != "" })
-	owner, n := b.owner(), 0
+	owner, n := b.keeper(""), 0
 	for id, p := range b.all {
 		b.until("it is known who", func() bool { return p.subs.stateOwner(b.fn) == owner })
 		for range 10 {
@@ -211,7 +211,7 @@ func TestCallsWhileTheStateMoves(t *testing.T) {
 	}
 	made := func() int64 { return b.all[cmp.Or(b.owner(), "a")].number("count") }
 	for range 8 {
-		old := b.owner()
+		old := b.keeper("")
 		b.gossip.set(without(old, "a", "b", "c"))
 		b.until("another one has it", func() bool { o := b.owner(); return o != "" && o != old })
 		before := made()
@@ -219,7 +219,7 @@ func TestCallsWhileTheStateMoves(t *testing.T) {
 	}
 	close(quiet)
 	calling.Wait()
-	p := b.all[b.owner()]
+	p := b.all[b.keeper("")]
 	seen := map[int]int{}
 	for n, code := range codes {
 		seen[code]++
