@@ -99,13 +99,13 @@ func realDisk(dir string) smallDisk {
 	hog := filepath.Join(dir, "hog")
 	return smallDisk{
 		leave: func(bytes int64) error {
-			free, err := statfs(dir)
+			f, err := os.Create(hog) // it is empty from here on
 			if err != nil {
 				return err
 			}
-			f, err := os.Create(hog)
+			free, err := statfs(dir)
 			if err != nil {
-				return err
+				return errors.Join(err, f.Close())
 			}
 			return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, free-bytes), f.Close())
 		},
@@ -118,7 +118,7 @@ func simulatedDisk(dir string) smallDisk {
 	free := func(string) (int64, error) { return tinyDiskBytes - taken - diskBytes(dir), nil }
 	return smallDisk{
 		free:  free,
-		leave: func(bytes int64) error { now, err := free(dir); taken = now - bytes; return err },
+		leave: func(bytes int64) error { now, err := free(dir); taken += now - bytes; return err },
 		clear: func() error { taken = 0; return nil },
 	}
 }
@@ -135,6 +135,9 @@ func fullDisk(dir string, disk smallDisk) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	r := &running{Store: s, stop: stop, ended: ended}
+	if err := disk.leave(tinyDiskBytes - 16<<20); err != nil { // what the neighbour gives back later
+		return err
+	}
 	n, least := 0, int64(tinyDiskBytes)
 	value := bytes.Repeat([]byte("v"), 30_000)
 	write := func() error { return r.try(Op{Key: crashKey(n), Value: value}) }
