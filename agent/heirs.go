@@ -295,8 +295,7 @@ func (s *subscriptions) drainOld(session *mqtt.Session, e *estate, to func(strin
 			}
 			quiet.Reset(quietEnds)
 		case <-s.ctx.Done():
-			<-ended
-			return s.ctx.Err()
+			return errors.Join(<-ended, s.ctx.Err())
 		}
 	}
 	cancel()

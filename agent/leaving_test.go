@@ -65,7 +65,7 @@ func TestLeave(t *testing.T) {
 	two.until("it has the function", func() bool { return len(two.names()) == 1 })
 	two.keeps(t)
 	_, err := one.Init(t.Context(), admin.InitRequest{Name: "site"})
-	if e := err.(*function.Error); !strings.Contains(e.Hint, "mayfly leave") { //nolint:errorlint,forcetypeassert // it is to be this type
+	if e := err.(*function.Error); !strings.Contains(e.Hint, "mayfly leave") { //nolint:forcetypeassert // it is to be this type
 		t.Errorf("init on a member: %v, hint %q", err, e.Hint)
 	}
 	if _, err := one.Leave(t.Context(), admin.LeaveRequest{}); function.KindOf(err) != admin.KindConflict {

@@ -68,7 +68,7 @@ func twoPorts(t *testing.T) int {
 
 func newDevice(t *testing.T, name string) *device {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mayfly-dev-") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "mayfly-dev-") //nolint:usetesting // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

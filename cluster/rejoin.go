@@ -42,6 +42,7 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist, moved
 			c.insist(ctx, list)
 		}
 		switch why {
+		case doubted: // insisted on above
 		case woken:
 			// Whom we believe to be live may have given us up: ask one of those too.
 			c.joinSome(ctx, list, rejoinFirst, append(c.peers.missing(c.view.has), c.peers.missing(nobody)...))

@@ -23,6 +23,7 @@ var (
 )
 
 const (
+	// AuthorityFile is the name of the authority's file in a membership's directory.
 	AuthorityFile = "authority"
 	authorityWhat = "authority"
 	// earliest is a time that no clock that is set says; the year this was written.

@@ -42,7 +42,7 @@ type Site struct {
 // Disk makes a directory for a site's disks that ends with the test: in memory where there is some, because what dozens of agents sync on
 // one disk takes longer than all else they do.
 func Disk(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "testcluster-")
+	dir, err := os.MkdirTemp("/dev/shm", "testcluster-") //nolint:usetesting // in memory
 	if err != nil {
 		return t.TempDir()
 	}

@@ -48,7 +48,7 @@ func shown(page, said string) (missing string) {
 	lines := strings.Split(said, "\n")
 	for want := range strings.Lines(page) {
 		var words []string
-		for _, w := range strings.Fields(want) {
+		for w := range strings.FieldsSeq(want) {
 			if w = regexp.QuoteMeta(w); w == `\.\.\.` {
 				w = `.*`
 			}

@@ -72,7 +72,7 @@ func During(e *wasm.Engine, f *function.Function, data []byte, begin, end time.T
 	}
 	var c caller
 	ev := newEvent(data)
-	for time.Now().Before(begin) { //nolint:revive // awake, so that it begins when the others do
+	for time.Now().Before(begin) { // awake, so that it begins when the others do
 	}
 	for time.Now().Before(end) {
 		if err := c.run(e, f, ev); err != nil {
