@@ -11,16 +11,17 @@ import (
 // may is a manifest with what the lines of [permissions] say.
 func may(t *testing.T, lines ...string) *function.Manifest {
 	t.Helper()
-	text := "manifest = 1\nname = \"f\"\nversion = \"1\"\n[module]\npath = \"f.wasm\"\n[[trigger.mqtt]]\ntopic = \"a\"\n"
+	var text strings.Builder
+	text.WriteString("manifest = 1\nname = \"f\"\nversion = \"1\"\n[module]\npath = \"f.wasm\"\n[[trigger.mqtt]]\ntopic = \"a\"\n")
 	var permissions []string
 	for _, l := range lines {
 		if route, ok := strings.CutPrefix(l, "route "); ok {
-			text += fmt.Sprintf("[[trigger.http]]\nroute = %q\nauth = \"public\"\n", route)
+			fmt.Fprintf(&text, "[[trigger.http]]\nroute = %q\nauth = \"public\"\n", route)
 			continue
 		}
 		permissions = append(permissions, l)
 	}
-	m, err := function.ParseManifest("function.toml", []byte(text+"[permissions]\n"+strings.Join(permissions, "\n")))
+	m, err := function.ParseManifest("function.toml", []byte(text.String()+"[permissions]\n"+strings.Join(permissions, "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}

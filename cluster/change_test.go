@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -190,17 +191,17 @@ func TestStrangersStayOutside(t *testing.T) {
 		s.Grow(8, time.Second, nil)                                                       // 6 and 7
 		s.Grow(9, time.Second, nil)                                                       // 8: outside the prefix
 		time.Sleep(2 * time.Minute)
-		want := ""
+		var want strings.Builder
 		for _, i := range []int{0, 1, 2, 6, 7} {
-			want += clustertest.Name(i) + " "
+			want.WriteString(clustertest.Name(i) + " ")
 		}
 		for _, n := range s.Nodes[:3] {
-			names := ""
+			var names strings.Builder
 			for _, m := range n.Members() {
-				names += m.Name + " "
+				names.WriteString(m.Name + " ")
 			}
-			if names != want {
-				t.Errorf("%s sees %s", n.Name, names)
+			if names.String() != want.String() {
+				t.Errorf("%s sees %s", n.Name, names.String())
 			}
 		}
 	})

@@ -212,10 +212,11 @@ func TestWhoGetsASecret(t *testing.T) {
 // shows looks for a value in everything that was sent, written and logged, as it is and as text encodings have it.
 func (s *site) shows(t *testing.T, value string) {
 	t.Helper()
-	all := s.wire.String() + s.said.String()
+	var all strings.Builder
+	all.WriteString(s.wire.String() + s.said.String())
 	for _, n := range s.up {
 		for key, text := range n.disk {
-			all += key + string(text)
+			all.WriteString(key + string(text))
 		}
 	}
 	forms := []string{value, hex.EncodeToString([]byte(value))}
@@ -223,8 +224,8 @@ func (s *site) shows(t *testing.T, value string) {
 		forms = append(forms, base64.StdEncoding.EncodeToString([]byte(value)[offset:])[:16])
 	}
 	for _, form := range forms {
-		if strings.Contains(all, form) {
-			t.Errorf("%q is in %d bytes that others see", form, len(all))
+		if strings.Contains(all.String(), form) {
+			t.Errorf("%q is in %d bytes that others see", form, len(all.String()))
 		}
 	}
 	if s.wire.Len() == 0 {

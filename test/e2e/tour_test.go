@@ -108,13 +108,14 @@ func played(t *testing.T, all []scene, environ ...string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a leftover in the temporary directory is no reason to fail
-	script := "set -euo pipefail\n"
+	var script strings.Builder
+	script.WriteString("set -euo pipefail\n")
 	for i, s := range all {
-		script += s.commands + "\necho '" + endOf(i) + "'\n"
+		script.WriteString(s.commands + "\necho '" + endOf(i) + "'\n")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), append(environ, "TMPDIR="+dir, "PATH="+bin+":"+os.Getenv("PATH"))...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the agent of the tour is a child of the shell

@@ -119,13 +119,14 @@ func (h *hostile) request() *http.Request {
 		"Authorization: Bearer x\r\nAuthorization: Bearer " + h.good, "Authorization: Bearer " + h.hash, "", "X-Forwarded-Client-Cert: By=x", "Cookie: token=" + h.good,
 		"Content-Type: application/cloudevents+json", "Prefer: respond-async", "Ce-Id: " + h.noise(30), "Transfer-Encoding: gzip", "Upgrade: websocket",
 	}
-	text := h.pick("POST", "POST", "POST", "GET", "PUT", "BREW") + " " + paths[h.rand.IntN(len(paths))] + " HTTP/1.1\r\nHost: " + h.pick("127.0.0.1", "device", "") + "\r\n"
+	var text strings.Builder
+	text.WriteString(h.pick("POST", "POST", "POST", "GET", "PUT", "BREW") + " " + paths[h.rand.IntN(len(paths))] + " HTTP/1.1\r\nHost: " + h.pick("127.0.0.1", "device", "") + "\r\n")
 	for range h.rand.IntN(4) {
 		if line := headers[h.rand.IntN(len(headers))]; line != "" {
-			text += line + "\r\n"
+			text.WriteString(line + "\r\n")
 		}
 	}
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text + "Content-Length: 4\r\n\r\nbody")))
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text.String() + "Content-Length: 4\r\n\r\nbody")))
 	if err != nil {
 		return nil
 	}
