@@ -11,13 +11,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"mayfly/function"
+	"mayfly/internal/durable"
 )
 
 // MaxAccessTokens is how many API tokens a node keeps.
@@ -192,7 +192,7 @@ func (t *Tokens) Authenticate(token string) (Caller, error) {
 func (t *Tokens) replace(all []storedToken) error {
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
-		err = writeDurably(t.file, append(text, '\n'))
+		err = durable.Write(t.file, append(text, '\n'))
 	}
 	if err != nil {
 		return &function.Error{
@@ -201,29 +201,4 @@ func (t *Tokens) replace(all []storedToken) error {
 	}
 	t.all = all
 	return nil
-}
-
-// writeDurably replaces a file; after it returned without an error, a power cut does not undo it.
-func writeDurably(file string, text []byte) error {
-	dir := filepath.Dir(file)
-	f, err := os.CreateTemp(dir, filepath.Base(file)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"mayfly/internal/durable"
 )
 
 // KeyFile is the file, in the directory of LoadKey, with the key of a node.
@@ -66,36 +68,12 @@ func createKey(dir string) (*Key, error) {
 	bytes, err := private.Bytes()
 	if err == nil {
 		text := pem.EncodeToMemory(&pem.Block{Type: keyPEM, Headers: map[string]string{keyHeader: keyID(k.Public())}, Bytes: bytes})
-		err = writeDurably(dir, KeyFile, text)
+		err = durable.Write(filepath.Join(dir, KeyFile), text)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("key for secrets: %w", err)
 	}
 	return k, nil
-}
-
-// writeDurably makes the file appear whole or not at all, readable by its owner only.
-func writeDurably(dir, name string, text []byte) error {
-	f, err := os.CreateTemp(dir, name+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Public is the half of the key that others seal to.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"mayfly/internal/durable"
 )
 
 // A token that was stolen is worth nothing once it is used; who used it may ask again [I2].
@@ -449,7 +451,7 @@ func TestSecondSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, to := range []*device{d, foreign} {
-		if err := writeDurably(to.dir, AuthorityFile, text); err != nil {
+		if err := durable.Write(filepath.Join(to.dir, AuthorityFile), text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -467,7 +469,7 @@ func TestSecondSigner(t *testing.T) {
 	}
 	renew(t, second, s.join(t))
 	text[len(text)-3] ^= 1
-	if err := writeDurably(d.dir, AuthorityFile, text); err != nil {
+	if err := durable.Write(filepath.Join(d.dir, AuthorityFile), text); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenAuthority(d.dir, d.Membership); !errors.Is(err, ErrDamaged) {

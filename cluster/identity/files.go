@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"mayfly/internal/durable"
 )
 
 // ErrDamaged is wrapped by errors about files that exist and do not hold what was written.
@@ -16,41 +18,12 @@ var ErrDamaged = errors.New("it is damaged")
 // maxFile bounds what is read of a file, in bytes.
 const maxFile = 4 << 20
 
-// writeDurably makes the file appear whole or not at all, readable by its owner only; it is there after a power cut once this
-// returns. A death in between leaves a file of another name, which nobody reads.
-func writeDurably(dir, name string, text []byte) error {
-	f, err := os.CreateTemp(dir, name+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // makeDir makes the directory of the files of this package, durably, for its owner only.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // seal encodes v as JSON below a line that says what it is and carries its checksum: a flipped bit in a key would be a key.
@@ -101,5 +74,5 @@ func writeSealed(dir, name, what string, v any) error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(dir, name, text)
+	return durable.Write(filepath.Join(dir, name), text)
 }

@@ -18,6 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mayfly/internal/durable"
 )
 
 // Node is one node's identity.
@@ -113,7 +115,7 @@ func create(dir string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	if err := writeDurably(dir, keyFile, encodeSeed(pemType, key)); err != nil {
+	if err := durable.Write(filepath.Join(dir, keyFile), encodeSeed(pemType, key)); err != nil {
 		return Node{}, fmt.Errorf("node key: %w", err)
 	}
 	return of(key), nil

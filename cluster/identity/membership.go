@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mayfly/internal/durable"
 )
 
 // ErrNoCluster is wrapped by the error of Open when this node belongs to no cluster.
@@ -81,7 +83,7 @@ func Open(dir string, node Node, clock func() time.Time) (*Membership, error) {
 		return nil, fmt.Errorf("membership %s: %w; %s", filepath.Join(dir, membershipFile), err, advice)
 	}
 	if !joined(dir) {
-		if err := writeDurably(dir, joinedFile, nil); err != nil {
+		if err := durable.Write(filepath.Join(dir, joinedFile), nil); err != nil {
 			return nil, fmt.Errorf("membership: %w", err)
 		}
 	}
@@ -130,7 +132,7 @@ func Leave(dir string) error {
 			return fmt.Errorf("membership: %w", err)
 		}
 	}
-	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("membership: %w", err)
 	}
 	return nil
@@ -146,7 +148,7 @@ func Abandon(dir string) error {
 	if err := os.Rename(dir, aside); err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
 	return nil

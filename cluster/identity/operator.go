@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"mayfly/internal/durable"
 )
 
 // Operator is a key that orders are signed with.
@@ -48,7 +49,7 @@ func LoadOperator(path string) (Operator, error) {
 
 // Save writes the key to a file that only its owner can read, durably. It replaces a file that is there.
 func (o Operator) Save(path string) error {
-	if err := writeDurably(filepath.Dir(path), filepath.Base(path), encodeSeed(operatorPEM, o.key)); err != nil {
+	if err := durable.Write(path, encodeSeed(operatorPEM, o.key)); err != nil {
 		return fmt.Errorf("operator's key: %w", err)
 	}
 	return nil
